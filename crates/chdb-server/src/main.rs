@@ -1,0 +1,3 @@
+//! ClickHouse HTTP interface in front of libchdb, for development and tests.
+
+fn main() {}

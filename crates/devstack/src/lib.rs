@@ -1,0 +1,1 @@
+//! Private Postgres, NATS and ClickHouse engine from the package registries.

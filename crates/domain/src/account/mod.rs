@@ -1,0 +1,135 @@
+//! The account: a person who signs in. Its password hash isn't here: credentials don't belong in a log.
+
+use cqrs_es::{Aggregate, event_sink::EventSink};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::personal::Personal;
+
+/// What an account may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Uses the product.
+    #[default]
+    User,
+    /// Also runs it.
+    Admin,
+}
+
+impl Role {
+    /// The role as the contract spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// State of an account.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// Whether it has been registered.
+    pub exists: bool,
+    /// E-mail address as the person typed it.
+    pub email: Personal,
+    /// What to call the person.
+    pub nickname: Option<Personal>,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// What can be asked of an account.
+#[derive(Clone, Debug)]
+pub enum AccountCommand {
+    /// Creates the account. That the address is free is the store's matter (a unique blind index).
+    Register {
+        /// E-mail address.
+        email: String,
+        /// What to call the person.
+        nickname: Option<String>,
+        /// What it may do.
+        role: Role,
+    },
+}
+
+/// What has happened to an account.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountEvent {
+    /// The account was created.
+    AccountRegistered {
+        /// E-mail address.
+        email: Personal,
+        /// What to call the person.
+        nickname: Option<Personal>,
+        /// What it may do.
+        role: Role,
+    },
+}
+
+crate::event_catalogue!(AccountEvent { AccountRegistered => ("account_registered", "1") });
+
+/// Why an account refuses a command.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AccountError {
+    /// The id is taken.
+    #[error("the account exists already")]
+    AlreadyRegistered,
+}
+
+impl Aggregate for Account {
+    const TYPE: &'static str = "account";
+    type Command = AccountCommand;
+    type Event = AccountEvent;
+    type Error = AccountError;
+    type Services = ();
+
+    async fn handle(&mut self, command: AccountCommand, (): &(), sink: &EventSink<Self>) -> Result<(), AccountError> {
+        match command {
+            AccountCommand::Register { .. } if self.exists => Err(AccountError::AlreadyRegistered),
+            AccountCommand::Register { email, nickname, role } => {
+                let nickname = nickname.map(Personal::from);
+                sink.write(AccountEvent::AccountRegistered { email: email.into(), nickname, role }, self).await;
+                Ok(())
+            }
+        }
+    }
+
+    fn apply(&mut self, event: AccountEvent) {
+        match event {
+            AccountEvent::AccountRegistered { email, nickname, role } => {
+                *self = Self { exists: true, email, nickname, role };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cqrs_es::test::TestFramework;
+
+    use super::*;
+
+    fn register() -> AccountCommand {
+        AccountCommand::Register { email: "a@example.org".into(), nickname: None, role: Role::User }
+    }
+
+    fn registered() -> AccountEvent {
+        AccountEvent::AccountRegistered { email: "a@example.org".into(), nickname: None, role: Role::User }
+    }
+
+    #[test]
+    fn a_new_account_is_registered() {
+        TestFramework::<Account>::with(()).given_no_previous_events().when(register()).then_expect_events(vec![registered()]);
+    }
+
+    #[test]
+    fn an_account_is_registered_once() {
+        TestFramework::<Account>::with(())
+            .given(vec![registered()])
+            .when(register())
+            .then_expect_error(AccountError::AlreadyRegistered);
+    }
+}

@@ -1,0 +1,234 @@
+//! What happens in a turn.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    chunk_map::ChunkMap,
+    ids::{AnswerId, KeyId, ModelId, SessionId},
+    money::NanoUsd,
+    personal::Personal,
+};
+
+/// A model as the log names it: the names stay readable when the catalogue has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ModelRef {
+    /// Id in the catalogue.
+    pub id: ModelId,
+    /// Provider, for example `openai`.
+    pub provider: String,
+    /// The provider's name of the model, for example `gpt-4o`.
+    pub name: String,
+}
+
+/// Sampling parameters of an answer; what is absent is the provider's default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// 0 to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
+    /// 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f32>,
+    /// Most tokens of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+}
+
+/// Why an attempt began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptReason {
+    /// It is the first.
+    First,
+    /// The worker of the attempt before it fell silent.
+    LeaseExpired,
+    /// The worker of the attempt before it handed it over, because it was shutting down.
+    HandedOver,
+    /// The provider failed before any text was shown.
+    ProviderFailed,
+}
+
+/// Tokens of one attempt as the provider reports them, else as we count them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsageRecord {
+    /// Tokens of the request, cached ones included.
+    pub input: u64,
+    /// Tokens of the answer, reasoning included.
+    pub output: u64,
+    /// How many of the input tokens came from the provider's cache.
+    pub cached_input: u64,
+    /// How many of the output tokens were reasoning.
+    pub reasoning: u64,
+    /// Whether we counted, since the provider did not say.
+    pub estimated: bool,
+    /// The provider's own words, kept for audits; null where there were none.
+    #[serde(default)]
+    pub raw: Value,
+}
+
+/// Milliseconds of one attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timings {
+    /// From the request to the start of the first attempt.
+    pub queue_ms: u64,
+    /// From the start of the attempt to its first chunk; none where nothing came.
+    pub first_chunk_ms: Option<u64>,
+    /// From the start of the attempt to its end.
+    pub total_ms: u64,
+}
+
+/// Everything an attempt left: what was shown, what it used and what it cost.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// 1, 2, 3 …; 0 for an answer that ended before any attempt.
+    pub attempt: u32,
+    /// Model that answered.
+    pub model: ModelRef,
+    /// The text, whole or as far as it came.
+    pub text: Personal,
+    /// The reasoning, where the provider shows it.
+    pub reasoning: Option<Personal>,
+    /// How the texts were cut into chunks.
+    pub chunks: ChunkMap,
+    /// Tokens.
+    pub usage: UsageRecord,
+    /// Price book version that the cost was computed with.
+    pub price_version: String,
+    /// Cost.
+    pub cost: NanoUsd,
+    /// Times.
+    pub timings: Timings,
+    /// SHA-256 of the exact request, hex; empty where none was sent.
+    pub request_hash: String,
+}
+
+impl AttemptRecord {
+    /// The record of an answer that nobody worked on.
+    pub fn empty(model: ModelRef) -> Self {
+        Self { model, ..Self::default() }
+    }
+}
+
+/// How a complete answer ended, in the contract's words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finish {
+    /// `stop`, `length`, `tool_calls`, `content_filter`, `refusal` or the provider's own word.
+    pub reason: String,
+}
+
+/// Why an answer failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorRecord {
+    /// A stable code of the contract.
+    pub code: String,
+    /// For a person; never an upstream body.
+    pub message: String,
+    /// Whether asking again may help.
+    pub retryable: bool,
+}
+
+/// What has happened in a turn.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TurnEvent {
+    /// A person asked something.
+    PromptPosted {
+        /// Session it was asked in.
+        session_id: SessionId,
+        /// Answer that it replies to.
+        parent: Option<AnswerId>,
+        /// The prompt.
+        content: Personal,
+    },
+    /// A model was asked to answer.
+    AnswerRequested {
+        /// The answer.
+        answer_id: AnswerId,
+        /// The model.
+        model: ModelRef,
+        /// 1 for the first answer of the turn, 2 for the next …
+        version: u32,
+        /// Sampling parameters.
+        params: Params,
+        /// Stored key to use; none for a provider that needs none.
+        key_id: Option<KeyId>,
+        /// Answers that this one is made from.
+        derived_from: Vec<AnswerId>,
+    },
+    /// A worker began to work on it.
+    AttemptStarted {
+        /// The answer.
+        answer_id: AnswerId,
+        /// Number of the attempt, from 1.
+        attempt: u32,
+        /// Name of the worker process.
+        worker: String,
+        /// Why.
+        reason: AttemptReason,
+    },
+    /// A person asked to stop while a worker was at it.
+    StopRequested {
+        /// The answer.
+        answer_id: AnswerId,
+    },
+    /// It is complete.
+    AnswerCompleted {
+        /// The answer.
+        answer_id: AnswerId,
+        /// What came of it.
+        record: AttemptRecord,
+        /// How it ended.
+        finish: Finish,
+    },
+    /// It failed.
+    AnswerFailed {
+        /// The answer.
+        answer_id: AnswerId,
+        /// What came of it.
+        record: AttemptRecord,
+        /// Why.
+        error: ErrorRecord,
+    },
+    /// It was stopped; the text so far is kept.
+    AnswerStopped {
+        /// The answer.
+        answer_id: AnswerId,
+        /// What came of it.
+        record: AttemptRecord,
+    },
+    /// The provider's stream broke off after text had been shown; the text so far is kept.
+    AnswerInterrupted {
+        /// The answer.
+        answer_id: AnswerId,
+        /// What came of it.
+        record: AttemptRecord,
+        /// Why.
+        error: ErrorRecord,
+    },
+}
+
+impl TurnEvent {
+    /// Answer, record and error of an event that ends an answer.
+    pub const fn end(&self) -> Option<(AnswerId, &AttemptRecord)> {
+        match self {
+            Self::AnswerCompleted { answer_id, record, .. }
+            | Self::AnswerFailed { answer_id, record, .. }
+            | Self::AnswerStopped { answer_id, record }
+            | Self::AnswerInterrupted { answer_id, record, .. } => Some((*answer_id, record)),
+            _ => None,
+        }
+    }
+}
+
+crate::event_catalogue!(TurnEvent {
+    PromptPosted => ("prompt_posted", "1"),
+    AnswerRequested => ("answer_requested", "1"),
+    AttemptStarted => ("attempt_started", "1"),
+    StopRequested => ("stop_requested", "1"),
+    AnswerCompleted => ("answer_completed", "1"),
+    AnswerFailed => ("answer_failed", "1"),
+    AnswerStopped => ("answer_stopped", "1"),
+    AnswerInterrupted => ("answer_interrupted", "1"),
+});

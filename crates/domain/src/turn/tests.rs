@@ -1,0 +1,118 @@
+//! Given / when / then.
+
+use cqrs_es::test::TestFramework;
+use uuid::Uuid;
+
+use super::*;
+
+type Test = TestFramework<Turn>;
+
+fn answer_id() -> AnswerId {
+    AnswerId::new(Uuid::from_u128(7))
+}
+
+fn model() -> ModelRef {
+    ModelRef { provider: "demo".into(), name: "demo".into(), ..ModelRef::default() }
+}
+
+fn posted() -> Vec<TurnEvent> {
+    vec![
+        TurnEvent::PromptPosted { session_id: SessionId::default(), parent: None, content: "你好".into() },
+        TurnEvent::AnswerRequested {
+            answer_id: answer_id(),
+            model: model(),
+            version: 1,
+            params: Params::default(),
+            key_id: None,
+            derived_from: vec![],
+        },
+    ]
+}
+
+fn started(attempt: u32) -> TurnEvent {
+    let reason = if attempt == 1 { AttemptReason::First } else { AttemptReason::LeaseExpired };
+    TurnEvent::AttemptStarted { answer_id: answer_id(), attempt, worker: "w".into(), reason }
+}
+
+fn record(attempt: u32) -> AttemptRecord {
+    AttemptRecord { attempt, text: "Hello".into(), ..AttemptRecord::empty(model()) }
+}
+
+fn complete(attempt: u32) -> TurnCommand {
+    let end = AnswerEnd::Completed(record(attempt), Finish { reason: "stop".into() });
+    TurnCommand::End { answer_id: answer_id(), end }
+}
+
+fn completed(attempt: u32) -> TurnEvent {
+    let finish = Finish { reason: "stop".into() };
+    TurnEvent::AnswerCompleted { answer_id: answer_id(), record: record(attempt), finish }
+}
+
+fn given(events: Vec<TurnEvent>) -> cqrs_es::test::AggregateTestExecutor<Turn> {
+    Test::with(()).given(posted().into_iter().chain(events).collect())
+}
+
+#[test]
+fn a_prompt_asks_its_models() {
+    let new = NewAnswer { answer_id: answer_id(), model: model(), params: Params::default(), key_id: None };
+    let session_id = SessionId::default();
+    Test::with(())
+        .given_no_previous_events()
+        .when(TurnCommand::Post { session_id, parent: None, content: "你好".into(), answers: vec![new] })
+        .then_expect_events(posted());
+}
+
+#[test]
+fn an_answer_ends_exactly_once() {
+    given(vec![started(1)]).when(complete(1)).then_expect_events(vec![completed(1)]);
+    given(vec![started(1), completed(1)]).when(complete(1)).then_expect_error(TurnError::AlreadyEnded);
+}
+
+#[test]
+fn a_worker_that_was_overtaken_cannot_end_the_answer() {
+    given(vec![started(1), started(2)]).when(complete(1)).then_expect_error(TurnError::Superseded);
+    given(vec![started(1), started(2)]).when(complete(2)).then_expect_events(vec![completed(2)]);
+}
+
+#[test]
+fn an_attempt_needs_a_new_number() {
+    let again = TurnCommand::StartAttempt {
+        answer_id: answer_id(),
+        attempt: 1,
+        worker: "w".into(),
+        reason: AttemptReason::LeaseExpired,
+    };
+    given(vec![started(1)]).when(again).then_expect_error(TurnError::Superseded);
+}
+
+#[test]
+fn stopping_a_queued_answer_ends_it_at_once() {
+    let stopped = TurnEvent::AnswerStopped { answer_id: answer_id(), record: AttemptRecord::empty(model()) };
+    given(vec![]).when(TurnCommand::Stop { answer_id: answer_id() }).then_expect_events(vec![stopped]);
+}
+
+#[test]
+fn stopping_a_running_answer_asks_its_worker_once() {
+    let asked = TurnEvent::StopRequested { answer_id: answer_id() };
+    let stop = TurnCommand::Stop { answer_id: answer_id() };
+    given(vec![started(1)]).when(stop.clone()).then_expect_events(vec![asked.clone()]);
+    given(vec![started(1), asked]).when(stop.clone()).then_expect_events(vec![]);
+    given(vec![started(1), completed(1)]).when(stop).then_expect_events(vec![]);
+}
+
+#[test]
+fn giving_up_respects_a_stop() {
+    let error = ErrorRecord { code: "INTERNAL".into(), message: "gone".into(), retryable: false };
+    let give_up = TurnCommand::GiveUp { answer_id: answer_id(), error: error.clone() };
+    let record = AttemptRecord { attempt: 1, ..AttemptRecord::empty(model()) };
+    let failed = TurnEvent::AnswerFailed { answer_id: answer_id(), record: record.clone(), error };
+    given(vec![started(1)]).when(give_up.clone()).then_expect_events(vec![failed]);
+    let stopped = TurnEvent::AnswerStopped { answer_id: answer_id(), record };
+    let asked = TurnEvent::StopRequested { answer_id: answer_id() };
+    given(vec![started(1), asked]).when(give_up).then_expect_events(vec![stopped]);
+}
+
+#[test]
+fn nothing_can_be_asked_of_a_turn_that_was_never_posted() {
+    Test::with(()).given_no_previous_events().when(complete(1)).then_expect_error(TurnError::NotFound);
+}

@@ -1,0 +1,1 @@
+//! Event store on the postgres-es table contract.

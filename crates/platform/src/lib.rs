@@ -1,0 +1,1 @@
+//! Configuration, telemetry, lifecycle, outbound HTTP, vault primitives.

@@ -1,0 +1,1 @@
+//! Real stack for tests.

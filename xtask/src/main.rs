@@ -1,0 +1,3 @@
+//! What people do: up, test, tidy, codegen, bench.
+
+fn main() {}
