@@ -1,1 +1,32 @@
-//! Event store on the postgres-es table contract.
+//! The event store: appending, loading and tailing the log, and the write-side tables that change with it.
+//!
+//! The log keeps the table contract of `postgres-es`; appending is ours, since the stock store commits before it
+//! reports a conflict and writes one row per round trip. Commit order is `(xid, position)`. Personal fields of a
+//! payload are sealed with the data key of their root before they reach the database.
+//!
+//! No projection and no message bus lives here.
+
+pub mod accounts;
+pub mod api_keys;
+pub mod context;
+pub mod effect;
+pub mod error;
+pub mod execute;
+mod frame;
+pub mod idempotency;
+pub mod keys;
+pub mod load;
+pub mod relay_state;
+pub mod runs;
+pub mod sealing;
+pub mod store;
+pub mod tail;
+pub mod upcast;
+
+pub use self::{
+    context::CommandContext,
+    effect::Effect,
+    error::StoreError,
+    execute::{Execute, Executed, ExecuteError, Root},
+    store::Store,
+};

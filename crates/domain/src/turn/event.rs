@@ -1,7 +1,6 @@
 //! What happens in a turn.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::{
     chunk_map::ChunkMap,
@@ -63,9 +62,10 @@ pub struct UsageRecord {
     pub reasoning: u64,
     /// Whether we counted, since the provider did not say.
     pub estimated: bool,
-    /// The provider's own words, kept for audits; null where there were none.
+    /// The provider's own words, kept for audits; empty where there were none. As text: foreign JSON inside a
+    /// payload could imitate a sealed field.
     #[serde(default)]
-    pub raw: Value,
+    pub raw: String,
 }
 
 /// Milliseconds of one attempt.

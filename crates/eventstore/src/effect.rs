@@ -1,0 +1,253 @@
+//! Side writes: rows of the write side that change in the same transaction as a command's events.
+//!
+//! They run after the events have been inserted, since the events' rows are what orders two commands on the same
+//! aggregate; an effect that is refused takes the whole command back.
+
+use chrono::{DateTime, Utc};
+use polyphony_domain::ids::{AccountId, AnswerId, DeviceId, KeyId, SessionId, TokenId, TurnId};
+use sqlx::{PgConnection, postgres::PgQueryResult};
+
+use crate::{StoreError, error::Refused};
+
+/// A side write.
+#[derive(Clone)]
+pub enum Effect {
+    /// Reserves an e-mail address and stores the password hash.
+    CreateCredential {
+        /// The account.
+        account_id: AccountId,
+        /// Blind index of the address.
+        email_index: [u8; 32],
+        /// PHC string.
+        password_hash: String,
+    },
+    /// Begins a device session.
+    CreateDevice {
+        /// The device.
+        device_id: DeviceId,
+        /// Whose.
+        account_id: AccountId,
+        /// Hash of its first refresh token.
+        token_hash: [u8; 32],
+        /// When the whole family ends.
+        expires_at: DateTime<Utc>,
+    },
+    /// Ends a device session.
+    EndDevice {
+        /// The device.
+        device_id: DeviceId,
+    },
+    /// Stores a personal access token.
+    CreateAccessToken {
+        /// The token.
+        token_id: TokenId,
+        /// Whose.
+        account_id: AccountId,
+        /// Its hash.
+        token_hash: [u8; 32],
+        /// Its name, sealed.
+        name: Vec<u8>,
+        /// What it may be used for; empty for everything.
+        scopes: Vec<String>,
+        /// When it ends by itself.
+        expires_at: Option<DateTime<Utc>>,
+    },
+    /// Removes a personal access token.
+    DeleteAccessToken {
+        /// The token.
+        token_id: TokenId,
+        /// Whose.
+        account_id: AccountId,
+    },
+    /// Stores a provider key.
+    CreateApiKey {
+        /// The key.
+        key_id: KeyId,
+        /// Whose.
+        account_id: AccountId,
+        /// Provider.
+        provider: String,
+        /// Own base URL.
+        base_url: Option<String>,
+        /// Its name, sealed.
+        name: Vec<u8>,
+        /// Its hint, sealed.
+        key_hint: Vec<u8>,
+        /// The key, sealed.
+        sealed_key: Vec<u8>,
+        /// Lower is tried first.
+        priority: i32,
+    },
+    /// Destroys a provider key.
+    DeleteApiKey {
+        /// The key.
+        key_id: KeyId,
+        /// Whose.
+        account_id: AccountId,
+    },
+    /// Makes an answer known and puts it in flight.
+    CreateRun {
+        /// The answer.
+        answer_id: AnswerId,
+        /// Its turn.
+        turn_id: TurnId,
+        /// Its session.
+        session_id: SessionId,
+        /// Whose.
+        owner_id: AccountId,
+        /// Sequence of the turn's last event after this command.
+        turn_version: u64,
+        /// Refuses a second prompt with the same guard while this one is in flight.
+        guard: Option<String>,
+    },
+    /// Takes the lease for the next attempt.
+    StartRun {
+        /// The answer.
+        answer_id: AnswerId,
+        /// The attempt, one more than the one before.
+        attempt: u32,
+        /// Who.
+        worker: String,
+        /// Seconds that the lease lasts without being renewed.
+        lease_seconds: u32,
+    },
+    /// Ends the flight; refused when the attempt has been taken over.
+    EndRun {
+        /// The answer.
+        answer_id: AnswerId,
+        /// The attempt that ends; 0 for one that never began.
+        attempt: u32,
+    },
+}
+
+fn one(result: &PgQueryResult, otherwise: Refused) -> Result<(), StoreError> {
+    if result.rows_affected() == 1 { Ok(()) } else { Err(otherwise.into()) }
+}
+
+/// Turns the violation of a unique index into the refusal that it stands for.
+fn unique(error: sqlx::Error, refused: Refused) -> StoreError {
+    match &error {
+        sqlx::Error::Database(database) if database.is_unique_violation() => refused.into(),
+        _ => error.into(),
+    }
+}
+
+impl Effect {
+    /// Executes the effect in the command's transaction.
+    pub(crate) async fn apply(self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        match self {
+            Self::CreateCredential { account_id, email_index, password_hash } => {
+                sqlx::query("INSERT INTO ops.credentials (account_id, email_index, password_hash) VALUES ($1, $2, $3)")
+                    .bind(account_id.as_uuid())
+                    .bind(&email_index[..])
+                    .bind(password_hash)
+                    .execute(connection)
+                    .await
+                    .map_err(|error| unique(error, Refused::EmailTaken))?;
+            }
+            Self::CreateDevice { device_id, account_id, token_hash, expires_at } => {
+                sqlx::query(
+                    "INSERT INTO ops.devices (device_id, account_id, token_hash, expires_at) VALUES ($1, $2, $3, $4)",
+                )
+                .bind(device_id.as_uuid())
+                .bind(account_id.as_uuid())
+                .bind(&token_hash[..])
+                .bind(expires_at)
+                .execute(connection)
+                .await?;
+            }
+            Self::EndDevice { device_id } => {
+                sqlx::query("UPDATE ops.devices SET ended_at = now() WHERE device_id = $1 AND ended_at IS NULL")
+                    .bind(device_id.as_uuid())
+                    .execute(connection)
+                    .await?;
+            }
+            Self::CreateAccessToken { token_id, account_id, token_hash, name, scopes, expires_at } => {
+                sqlx::query(
+                    "INSERT INTO ops.access_tokens (token_id, account_id, token_hash, name, scopes, expires_at) \
+                     VALUES ($1, $2, $3, $4, $5, $6)",
+                )
+                .bind(token_id.as_uuid())
+                .bind(account_id.as_uuid())
+                .bind(&token_hash[..])
+                .bind(name)
+                .bind(scopes)
+                .bind(expires_at)
+                .execute(connection)
+                .await?;
+            }
+            Self::DeleteAccessToken { token_id, account_id } => {
+                let done = sqlx::query("DELETE FROM ops.access_tokens WHERE token_id = $1 AND account_id = $2")
+                    .bind(token_id.as_uuid())
+                    .bind(account_id.as_uuid())
+                    .execute(connection)
+                    .await?;
+                one(&done, Refused::NotFound)?;
+            }
+            Self::CreateApiKey { key_id, account_id, provider, base_url, name, key_hint, sealed_key, priority } => {
+                sqlx::query(
+                    "INSERT INTO ops.api_keys (key_id, account_id, provider, base_url, name, key_hint, sealed_key, priority) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                )
+                .bind(key_id.as_uuid())
+                .bind(account_id.as_uuid())
+                .bind(provider)
+                .bind(base_url)
+                .bind(name)
+                .bind(key_hint)
+                .bind(sealed_key)
+                .bind(priority)
+                .execute(connection)
+                .await?;
+            }
+            Self::DeleteApiKey { key_id, account_id } => {
+                let done = sqlx::query("DELETE FROM ops.api_keys WHERE key_id = $1 AND account_id = $2")
+                    .bind(key_id.as_uuid())
+                    .bind(account_id.as_uuid())
+                    .execute(connection)
+                    .await?;
+                one(&done, Refused::NotFound)?;
+            }
+            Self::CreateRun { answer_id, turn_id, session_id, owner_id, turn_version, guard } => {
+                sqlx::query(
+                    "WITH known AS (INSERT INTO ops.answers (answer_id, turn_id, session_id, owner_id) VALUES ($1, $2, $3, $4)) \
+                     INSERT INTO ops.runs (answer_id, turn_id, session_id, owner_id, turn_version, guard) \
+                     VALUES ($1, $2, $3, $4, $5, $6)",
+                )
+                .bind(answer_id.as_uuid())
+                .bind(turn_id.as_uuid())
+                .bind(session_id.as_uuid())
+                .bind(owner_id.as_uuid())
+                .bind(i64::try_from(turn_version).unwrap_or(i64::MAX))
+                .bind(guard)
+                .execute(connection)
+                .await
+                .map_err(|error| unique(error, Refused::GenerationInProgress))?;
+            }
+            Self::StartRun { answer_id, attempt, worker, lease_seconds } => {
+                let done = sqlx::query(
+                    "UPDATE ops.runs SET attempt = $2, worker = $3, handed_over = false, \
+                     lease_until = now() + make_interval(secs => $4) \
+                     WHERE answer_id = $1 AND attempt = $2 - 1 \
+                     AND (worker IS NULL OR handed_over OR lease_until < now())",
+                )
+                .bind(answer_id.as_uuid())
+                .bind(i32::try_from(attempt).unwrap_or(i32::MAX))
+                .bind(worker)
+                .bind(f64::from(lease_seconds))
+                .execute(connection)
+                .await?;
+                one(&done, Refused::RunTaken)?;
+            }
+            Self::EndRun { answer_id, attempt } => {
+                let done = sqlx::query("DELETE FROM ops.runs WHERE answer_id = $1 AND attempt = $2")
+                    .bind(answer_id.as_uuid())
+                    .bind(i32::try_from(attempt).unwrap_or(i32::MAX))
+                    .execute(connection)
+                    .await?;
+                one(&done, Refused::RunTaken)?;
+            }
+        }
+        Ok(())
+    }
+}

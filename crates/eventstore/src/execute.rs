@@ -1,0 +1,424 @@
+//! Executing a command: load, decide, append. `cqrs-es` drives it; this module is the `EventStore` behind it.
+//!
+//! Events, idempotency row and side writes go into one transaction, the events first. A conflict (another command
+//! appended to the same aggregate meanwhile) is decided again, a bounded number of times.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use cqrs_es::{Aggregate, AggregateContext, AggregateError, CqrsFramework, DomainEvent, EventEnvelope, EventStore};
+use polyphony_domain::{ids::EventId, record::Cursor};
+use polyphony_platform::vault::Dek;
+use rand::Rng;
+use serde_json::Value;
+use sqlx::{PgConnection, Row};
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::{
+    CommandContext, Effect, Store, StoreError,
+    error::Refused,
+    idempotency::{IdempotencyKey, StoredResponse},
+    keys, sealing::Binding,
+};
+
+/// How often a command that met a conflict is decided again.
+const RETRIES: u32 = 5;
+
+/// The session or account whose data key seals the events.
+#[derive(Clone, Copy, Debug)]
+pub enum Root {
+    /// It exists.
+    Existing(Uuid),
+    /// It begins with this command: its data key is made in the same transaction.
+    New(Uuid),
+}
+
+impl Root {
+    const fn id(self) -> Uuid {
+        match self {
+            Self::Existing(id) | Self::New(id) => id,
+        }
+    }
+}
+
+/// What a command did.
+#[derive(Clone, Debug)]
+pub struct Executed<A> {
+    /// The aggregate after it.
+    pub aggregate: A,
+    /// Sequence of its last event.
+    pub version: u64,
+    /// Place of the last event in commit order; `None` when the command changed nothing.
+    pub cursor: Option<Cursor>,
+}
+
+/// Why a command was not executed. Nothing was appended.
+#[derive(Debug, Error)]
+pub enum ExecuteError<E> {
+    /// The aggregate refuses.
+    #[error("the command was refused")]
+    Domain(#[source] E),
+    /// Others kept changing the aggregate.
+    #[error("the command kept meeting conflicts")]
+    Conflict,
+    /// The store failed or refused a side write.
+    #[error(transparent)]
+    Store(StoreError),
+}
+
+impl<E> ExecuteError<E> {
+    /// The refused side write, if that was it.
+    pub const fn refused(&self) -> Option<Refused> {
+        match self {
+            Self::Store(StoreError::Refused(refused)) => Some(*refused),
+            _ => None,
+        }
+    }
+}
+
+type MakeEffects<A> = Arc<dyn Fn(&A, u64) -> Vec<Effect> + Send + Sync>;
+type MakeResponse<A> = Arc<dyn Fn(&A) -> StoredResponse + Send + Sync>;
+
+/// A command about to be executed.
+#[must_use = "nothing happens before `run`"]
+pub struct Execute<A: Aggregate> {
+    store: Store,
+    context: CommandContext,
+    root: Root,
+    known: Option<(A, u64)>,
+    effects: Option<MakeEffects<A>>,
+    idempotency: Option<(IdempotencyKey, MakeResponse<A>)>,
+    retries: u32,
+}
+
+impl Store {
+    /// Begins to describe a command on an aggregate under `root`.
+    pub fn command<A: Aggregate + Clone + 'static>(&self, context: CommandContext, root: Root) -> Execute<A> {
+        Execute { store: self.clone(), context, root, known: None, effects: None, idempotency: None, retries: RETRIES }
+    }
+}
+
+impl<A> Execute<A>
+where
+    A: Aggregate + Clone + fmt::Debug + 'static,
+    A::Services: Default,
+    A::Command: Clone,
+    A::Error: Send + Sync + 'static,
+{
+    /// Decides on this state first instead of loading it; a conflict loads it after all.
+    pub fn from_known(mut self, aggregate: A, version: u64) -> Self {
+        self.known = Some((aggregate, version));
+        self
+    }
+
+    /// The aggregate is new: there is nothing to load.
+    pub fn from_nothing(self) -> Self {
+        self.from_known(A::default(), 0)
+    }
+
+    /// Side writes, made from the aggregate and its version after the command.
+    pub fn effects(mut self, make: impl Fn(&A, u64) -> Vec<Effect> + Send + Sync + 'static) -> Self {
+        self.effects = Some(Arc::new(make));
+        self
+    }
+
+    /// Keeps the answer under the caller's key, made from the aggregate after the command.
+    pub fn idempotent(
+        mut self,
+        key: Option<IdempotencyKey>,
+        respond: impl Fn(&A) -> StoredResponse + Send + Sync + 'static,
+    ) -> Self {
+        self.idempotency = key.map(|key| (key, Arc::new(respond) as MakeResponse<A>));
+        self
+    }
+
+    /// Executes the command.
+    ///
+    /// # Errors
+    /// The aggregate's refusal, [`ExecuteError::Conflict`] after five tries, or the store's failure. Nothing was
+    /// appended, unless the connection broke during the commit itself.
+    pub async fn run(mut self, id: Uuid, command: A::Command) -> Result<Executed<A>, ExecuteError<A::Error>> {
+        let started = Instant::now();
+        let mut tries = 0;
+        let result = loop {
+            let done = Arc::new(Mutex::new(None));
+            let attempt = Attempt { execute: &self, done: done.clone() };
+            let framework = CqrsFramework::<A, _>::new(attempt.detach(), vec![], A::Services::default());
+            let metadata = self.context.metadata();
+            match framework.execute_with_metadata(&id.to_string(), command.clone(), metadata).await {
+                Ok(()) => {
+                    let done = done.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    break done.ok_or(ExecuteError::Conflict);
+                }
+                Err(AggregateError::AggregateConflict) if tries < self.retries => {
+                    metrics::counter!("polyphony_append_conflicts_total").increment(1);
+                    tries += 1;
+                    self.known = None;
+                    let jitter = rand::rng().random_range(1..=4_u64 << tries);
+                    tokio::time::sleep(Duration::from_millis(jitter)).await;
+                }
+                Err(AggregateError::AggregateConflict) => break Err(ExecuteError::Conflict),
+                Err(AggregateError::UserError(error)) => break Err(ExecuteError::Domain(error)),
+                Err(
+                    AggregateError::DatabaseConnectionError(error)
+                    | AggregateError::DeserializationError(error)
+                    | AggregateError::UnexpectedError(error),
+                ) => {
+                    break Err(ExecuteError::Store(match error.downcast::<StoreError>() {
+                        Ok(error) => *error,
+                        Err(other) => StoreError::Database(sqlx::Error::Protocol(other.to_string())),
+                    }));
+                }
+            }
+        };
+        metrics::histogram!("polyphony_event_append_seconds").record(started.elapsed().as_secs_f64());
+        result
+    }
+}
+
+/// One try at a command.
+struct Attempt<'a, A: Aggregate> {
+    execute: &'a Execute<A>,
+    done: Arc<Mutex<Option<Executed<A>>>>,
+}
+
+impl<A: Aggregate + Clone> Attempt<'_, A> {
+    fn detach(self) -> Append<A> {
+        Append {
+            store: self.execute.store.clone(),
+            owner: self.execute.context.owner,
+            root: self.execute.root,
+            known: self.execute.known.clone(),
+            effects: self.execute.effects.clone(),
+            idempotency: self.execute.idempotency.clone(),
+            done: self.done,
+        }
+    }
+}
+
+/// The `EventStore` of one try.
+struct Append<A: Aggregate> {
+    store: Store,
+    owner: polyphony_domain::ids::AccountId,
+    root: Root,
+    known: Option<(A, u64)>,
+    effects: Option<MakeEffects<A>>,
+    idempotency: Option<(IdempotencyKey, MakeResponse<A>)>,
+    done: Arc<Mutex<Option<Executed<A>>>>,
+}
+
+/// An aggregate with the sequence of its last event.
+struct Loaded<A> {
+    id: Uuid,
+    aggregate: A,
+    version: u64,
+}
+
+impl<A: Aggregate> AggregateContext<A> for Loaded<A> {
+    fn aggregate(&mut self) -> &mut A {
+        &mut self.aggregate
+    }
+}
+
+fn boxed<E: std::error::Error>(error: StoreError) -> AggregateError<E> {
+    AggregateError::DatabaseConnectionError(Box::new(error))
+}
+
+impl<A: Aggregate + Clone + 'static> EventStore<A> for Append<A> {
+    type AC = Loaded<A>;
+
+    async fn load_events(&self, aggregate_id: &str) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
+        self.store.envelopes::<A>(aggregate_id).await.map_err(boxed)
+    }
+
+    async fn load_aggregate(&self, aggregate_id: &str) -> Result<Loaded<A>, AggregateError<A::Error>> {
+        let id = aggregate_id.parse().map_err(|error| AggregateError::UnexpectedError(Box::new(error)))?;
+        if let Some((aggregate, version)) = self.known.clone() {
+            return Ok(Loaded { id, aggregate, version });
+        }
+        let (aggregate, version) = self.store.load::<A>(id).await.map_err(boxed)?;
+        Ok(Loaded { id, aggregate, version })
+    }
+
+    async fn commit(
+        &self,
+        events: Vec<A::Event>,
+        context: Loaded<A>,
+        metadata: HashMap<String, String>,
+    ) -> Result<Vec<EventEnvelope<A>>, AggregateError<A::Error>> {
+        match self.append(events, &context, metadata).await {
+            Ok(written) => {
+                let version = context.version + written.count;
+                let executed = Executed { aggregate: context.aggregate, version, cursor: written.cursor };
+                *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(executed);
+                // No inline queries are registered, so nobody needs the envelopes.
+                Ok(vec![])
+            }
+            Err(AppendError::Conflict) => Err(AggregateError::AggregateConflict),
+            Err(AppendError::Store(error)) => Err(boxed(error)),
+        }
+    }
+}
+
+struct Written {
+    count: u64,
+    cursor: Option<Cursor>,
+}
+
+enum AppendError {
+    Conflict,
+    Store(StoreError),
+}
+
+impl<E: Into<StoreError>> From<E> for AppendError {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        match &error {
+            StoreError::Database(sqlx::Error::Database(database))
+                if database.is_unique_violation() && database.table().is_some_and(|table| table.starts_with("events")) =>
+            {
+                Self::Conflict
+            }
+            _ => Self::Store(error),
+        }
+    }
+}
+
+impl<A: Aggregate + Clone + 'static> Append<A> {
+    async fn append(
+        &self,
+        events: Vec<A::Event>,
+        context: &Loaded<A>,
+        metadata: HashMap<String, String>,
+    ) -> Result<Written, AppendError> {
+        let count = events.len() as u64;
+        let effects = self.effects.as_ref().map(|make| make(&context.aggregate, context.version + count));
+        let effects = if count == 0 { None } else { effects };
+        if count == 0 && self.idempotency.is_none() {
+            return Ok(Written { count, cursor: None });
+        }
+        let (key, new_key) = match self.root {
+            Root::New(root) => {
+                let (key, wrapped) = self.store.keys.generate(root, self.owner);
+                (key, Some(wrapped))
+            }
+            Root::Existing(root) => (self.store.data_key(root).await?, None),
+        };
+        let batch = self.seal(events, context, metadata, &key)?;
+        let account_key = match &self.idempotency {
+            None => None,
+            Some((idempotency, _)) if idempotency.scope.as_uuid() == self.root.id() => Some(key.clone()),
+            Some((idempotency, _)) => Some(self.store.data_key(idempotency.scope.as_uuid()).await?),
+        };
+        let mut transaction = self.store.pool.begin().await?;
+        // The events come first: their primary key is what orders two commands on one aggregate (see ADR 3).
+        let cursor = if count == 0 { None } else { Some(insert(&mut transaction, &batch).await?) };
+        if let Some(wrapped) = &new_key {
+            keys::insert(&mut *transaction, self.root.id(), self.owner, wrapped).await?;
+        }
+        if let (Some((idempotency, respond)), Some(account_key)) = (&self.idempotency, &account_key) {
+            idempotency.remember(&mut transaction, account_key, &respond(&context.aggregate)).await?;
+        }
+        for effect in effects.into_iter().flatten() {
+            effect.apply(&mut transaction).await?;
+        }
+        transaction.commit().await?;
+        if new_key.is_some() {
+            self.store.keys.remember(self.root.id(), Some(key));
+        }
+        Ok(Written { count, cursor })
+    }
+
+    fn seal(
+        &self,
+        events: Vec<A::Event>,
+        context: &Loaded<A>,
+        metadata: HashMap<String, String>,
+        key: &Dek,
+    ) -> Result<Batch, StoreError> {
+        let mut batch = Batch {
+            aggregate_type: A::TYPE,
+            aggregate_id: context.id,
+            root_id: self.root.id(),
+            owner_id: self.owner.as_uuid(),
+            ..Batch::default()
+        };
+        let metadata: serde_json::Map<String, Value> =
+            metadata.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
+        for (event, sequence) in events.into_iter().zip(context.version + 1..) {
+            let event_id = EventId::new(Uuid::now_v7());
+            let (event_type, event_version) = (event.event_type(), event.event_version());
+            let binding = Binding {
+                event_id,
+                aggregate_type: A::TYPE,
+                aggregate_id: context.id,
+                sequence,
+                event_type: &event_type,
+            };
+            let mut payload = serde_json::to_value(&event)?;
+            binding.seal_payload(key, &mut payload);
+            let mut metadata = metadata.clone();
+            binding.seal_metadata(key, &mut metadata);
+            batch.sequences.push(i64::try_from(sequence).unwrap_or(i64::MAX));
+            batch.types.push(event_type);
+            batch.versions.push(event_version);
+            batch.payloads.push(payload.to_string());
+            batch.metadata.push(Value::Object(metadata).to_string());
+            batch.event_ids.push(event_id.as_uuid());
+        }
+        Ok(batch)
+    }
+}
+
+/// Events of one aggregate, column by column.
+#[derive(Default)]
+struct Batch {
+    aggregate_type: &'static str,
+    aggregate_id: Uuid,
+    root_id: Uuid,
+    owner_id: Uuid,
+    sequences: Vec<i64>,
+    types: Vec<String>,
+    versions: Vec<String>,
+    payloads: Vec<String>,
+    metadata: Vec<String>,
+    event_ids: Vec<Uuid>,
+}
+
+/// One statement for all events of the command.
+async fn insert(connection: &mut PgConnection, batch: &Batch) -> Result<Cursor, StoreError> {
+    let rows = sqlx::query(
+        "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, \
+                             event_id, root_id, owner_id) \
+         SELECT $1, $2, e.sequence, e.type, e.version, e.payload::json, e.metadata::json, e.id, $3, $4 \
+         FROM unnest($5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::uuid[]) \
+              AS e (sequence, type, version, payload, metadata, id) \
+         ORDER BY e.sequence \
+         RETURNING xid::text, position",
+    )
+    .bind(batch.aggregate_type)
+    .bind(batch.aggregate_id.to_string())
+    .bind(batch.root_id)
+    .bind(batch.owner_id)
+    .bind(&batch.sequences)
+    .bind(&batch.types)
+    .bind(&batch.versions)
+    .bind(&batch.payloads)
+    .bind(&batch.metadata)
+    .bind(&batch.event_ids)
+    .fetch_all(connection)
+    .await?;
+    let mut last = Cursor::default();
+    for row in rows {
+        let xid: String = row.try_get(0)?;
+        let xid = xid.parse().map_err(|_| sqlx::Error::Decode("xid".into()))?;
+        last = last.max(Cursor { xid, position: row.try_get(1)? });
+    }
+    Ok(last)
+}
+
