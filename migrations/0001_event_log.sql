@@ -182,6 +182,8 @@ CREATE TABLE ops.runs
     worker       text,
     lease_until  timestamptz,
     handed_over  boolean     NOT NULL DEFAULT false,
+    -- Beside the event and the message to the worker: a worker that missed the message sees it with its heartbeat.
+    stop_requested boolean   NOT NULL DEFAULT false,
     issues       integer     NOT NULL DEFAULT 1,
     issued_at    timestamptz NOT NULL DEFAULT now(),
     requested_at timestamptz NOT NULL DEFAULT now(),

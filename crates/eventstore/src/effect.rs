@@ -100,6 +100,11 @@ pub enum Effect {
         /// Refuses a second prompt with the same guard while this one is in flight.
         guard: Option<String>,
     },
+    /// Tells the worker of a running answer to stop, with its next heartbeat at the latest.
+    RequestStop {
+        /// The answer.
+        answer_id: AnswerId,
+    },
     /// Takes the lease for the next attempt.
     StartRun {
         /// The answer.
@@ -223,6 +228,12 @@ impl Effect {
                 .execute(connection)
                 .await
                 .map_err(|error| unique(error, Refused::GenerationInProgress))?;
+            }
+            Self::RequestStop { answer_id } => {
+                sqlx::query("UPDATE ops.runs SET stop_requested = true WHERE answer_id = $1")
+                    .bind(answer_id.as_uuid())
+                    .execute(connection)
+                    .await?;
             }
             Self::StartRun { answer_id, attempt, worker, lease_seconds } => {
                 let done = sqlx::query(

@@ -78,7 +78,8 @@ impl Store {
         Ok(rows.into_iter().map(Run::from).collect())
     }
 
-    /// Renews the leases that `worker` still holds and says which those are; the others are lost.
+    /// Renews the leases that `worker` still holds and says which those are, and whether each is to stop; the
+    /// others are lost.
     ///
     /// # Errors
     /// [`StoreError::Database`].
@@ -87,7 +88,7 @@ impl Store {
         worker: &str,
         held: &[(AnswerId, u32)],
         lease_seconds: u32,
-    ) -> Result<Vec<AnswerId>, StoreError> {
+    ) -> Result<Vec<(AnswerId, bool)>, StoreError> {
         let (answers, attempts): (Vec<Uuid>, Vec<i32>) = held
             .iter()
             .map(|(answer, attempt)| (answer.as_uuid(), i32::try_from(*attempt).unwrap_or(i32::MAX)))
@@ -96,7 +97,7 @@ impl Store {
             "UPDATE ops.runs SET lease_until = now() + make_interval(secs => $4) \
              FROM unnest($2::uuid[], $3::integer[]) AS held (answer_id, attempt) \
              WHERE runs.answer_id = held.answer_id AND runs.attempt = held.attempt AND runs.worker = $1 \
-             RETURNING runs.answer_id",
+             RETURNING runs.answer_id, runs.stop_requested",
         )
         .bind(worker)
         .bind(answers)
@@ -104,7 +105,7 @@ impl Store {
         .bind(f64::from(lease_seconds))
         .fetch_all(&self.pool)
         .await?;
-        rows.into_iter().map(|row| Ok(AnswerId::new(row.try_get(0)?))).collect()
+        rows.into_iter().map(|row| Ok((AnswerId::new(row.try_get(0)?), row.try_get(1)?))).collect()
     }
 
     /// Gives an attempt back, so that another worker may start the next one at once.

@@ -1,1 +1,7 @@
-//! Completion worker.
+//! The background roles: the completion worker, the relay of the log, and the sweeper of forgotten answers.
+//!
+//! Nothing here is right because of a message: a job is a hint, and every step is fenced in Postgres.
+
+pub mod completion;
+pub mod relay;
+pub mod sweeper;

@@ -94,11 +94,4 @@ pub enum TurnCommand {
         /// How.
         end: AnswerEnd,
     },
-    /// Nobody can work on it: it ends as failed (or stopped, if that was asked).
-    GiveUp {
-        /// The answer.
-        answer_id: AnswerId,
-        /// Why.
-        error: ErrorRecord,
-    },
 }

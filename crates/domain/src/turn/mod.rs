@@ -5,6 +5,7 @@
 
 mod answer;
 mod command;
+mod end_frame;
 mod event;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use thiserror::Error;
 pub use self::{
     answer::{Answer, AnswerStatus},
     command::{AnswerEnd, NewAnswer, TurnCommand},
+    end_frame::{EndFrame, EndKind},
     event::{AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Params, Timings, TurnEvent, UsageRecord},
 };
 use crate::{
@@ -107,15 +109,6 @@ impl Turn {
                     _ => {}
                 }
                 Ok(vec![end.into_event(answer_id)])
-            }
-            // Only for an answer that can't be worked on at all: its job can't be read, or no attempt is left.
-            TurnCommand::GiveUp { answer_id, error } => {
-                let answer = self.open_answer(answer_id)?;
-                let record = AttemptRecord { attempt: answer.attempt, ..AttemptRecord::empty(answer.model.clone()) };
-                if answer.stop_requested {
-                    return Ok(vec![TurnEvent::AnswerStopped { answer_id, record }]);
-                }
-                Ok(vec![TurnEvent::AnswerFailed { answer_id, error, record }])
             }
         }
     }

@@ -101,18 +101,6 @@ fn stopping_a_running_answer_asks_its_worker_once() {
 }
 
 #[test]
-fn giving_up_respects_a_stop() {
-    let error = ErrorRecord { code: "INTERNAL".into(), message: "gone".into(), retryable: false };
-    let give_up = TurnCommand::GiveUp { answer_id: answer_id(), error: error.clone() };
-    let record = AttemptRecord { attempt: 1, ..AttemptRecord::empty(model()) };
-    let failed = TurnEvent::AnswerFailed { answer_id: answer_id(), record: record.clone(), error };
-    given(vec![started(1)]).when(give_up.clone()).then_expect_events(vec![failed]);
-    let stopped = TurnEvent::AnswerStopped { answer_id: answer_id(), record };
-    let asked = TurnEvent::StopRequested { answer_id: answer_id() };
-    given(vec![started(1), asked]).when(give_up).then_expect_events(vec![stopped]);
-}
-
-#[test]
 fn nothing_can_be_asked_of_a_turn_that_was_never_posted() {
     Test::with(()).given_no_previous_events().when(complete(1)).then_expect_error(TurnError::NotFound);
 }

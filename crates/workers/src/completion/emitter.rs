@@ -1,0 +1,133 @@
+//! From deltas to chunks: adaptive coalescing.
+//!
+//! A delta goes out at once when no publish is in flight; while one is, deltas merge. So a quiet system shows each
+//! token at once, and a busy one sends fewer, larger chunks; the provider's stream is never held up by a publish.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use futures::future::pending;
+use polyphony_bus::{
+    BusError, ChunkPublisher,
+    wire::{ChunkBody, ChunkFrame},
+};
+use polyphony_domain::chunk_map::ChunkKind;
+
+use super::live::Live;
+
+/// Text that is held back goes out after this time at the latest, publish in flight or not.
+const LONGEST_WAIT: Duration = Duration::from_millis(25);
+/// Text that is held back goes out at this size, publish in flight or not.
+const LARGEST_WAIT: usize = 1024;
+
+type Ack = Pin<Box<dyn Future<Output = Result<(), BusError>> + Send>>;
+
+/// The outgoing side of one attempt.
+pub(super) struct Emitter {
+    publisher: ChunkPublisher,
+    attempt: u32,
+    live: Live,
+    held: String,
+    held_kind: ChunkKind,
+    held_since: Instant,
+    in_flight: Option<Ack>,
+    /// When the first chunk went out.
+    pub(super) first_chunk: Option<Instant>,
+}
+
+impl Emitter {
+    pub(super) fn new(publisher: ChunkPublisher, attempt: u32, live: Live) -> Self {
+        Self {
+            publisher,
+            attempt,
+            live,
+            held: String::new(),
+            held_kind: ChunkKind::Text,
+            held_since: Instant::now(),
+            in_flight: None,
+            first_chunk: None,
+        }
+    }
+
+    /// Takes a delta; empty ones are nothing.
+    pub(super) fn push(&mut self, kind: ChunkKind, delta: &str) {
+        if delta.is_empty() {
+            return;
+        }
+        if self.held_kind != kind {
+            self.flush();
+            self.held_kind = kind;
+        }
+        if self.held.is_empty() {
+            self.held_since = Instant::now();
+        }
+        self.held.push_str(delta);
+        if self.in_flight.is_none() || self.held.len() >= LARGEST_WAIT {
+            self.flush();
+        }
+    }
+
+    /// Sends what is held back.
+    pub(super) fn flush(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let piece = std::mem::take(&mut self.held);
+        let (n, offset) = self.live.lock().push(self.held_kind, &piece);
+        let bytes = Bytes::from(piece);
+        let body = match self.held_kind {
+            ChunkKind::Text => ChunkBody::Text(bytes),
+            ChunkKind::Reasoning => ChunkBody::Reasoning(bytes),
+        };
+        self.send(ChunkFrame { attempt: self.attempt, n, offset, body });
+        self.first_chunk.get_or_insert_with(Instant::now);
+    }
+
+    /// Sends a frame that isn't text. Its number is `n`.
+    pub(super) fn send_control(&mut self, n: u32, body: ChunkBody) {
+        let offset = self.live.lock().text.len() as u64;
+        self.send(ChunkFrame { attempt: self.attempt, n, offset, body });
+    }
+
+    fn send(&mut self, frame: ChunkFrame) {
+        let ack = self.publisher.publish_acked(frame);
+        self.in_flight = Some(match self.in_flight.take() {
+            None => Box::pin(ack),
+            // Sent although one was in flight: only the newest is waited for, acknowledgements come in order.
+            Some(_) => Box::pin(ack),
+        });
+    }
+
+    /// Resolves when something may be done: a publish was acknowledged, or held text is due. Call [`Self::turn`] then.
+    pub(super) async fn ready(&mut self) {
+        let wait = LONGEST_WAIT.saturating_sub(self.held_since.elapsed());
+        let due = async {
+            if self.held.is_empty() { pending().await } else { tokio::time::sleep(wait).await }
+        };
+        match &mut self.in_flight {
+            None => pending().await,
+            Some(ack) => tokio::select! {
+                // A chunk that was not taken is a gap that viewers see by its number and fill from here.
+                _ = ack => self.in_flight = None,
+                () = due => {}
+            },
+        }
+    }
+
+    /// Does what [`Self::ready`] announced.
+    pub(super) fn turn(&mut self) {
+        self.flush();
+    }
+
+    /// Waits until the last publish has been acknowledged, at most a second.
+    pub(super) async fn settle(&mut self) {
+        self.flush();
+        if let Some(ack) = self.in_flight.take() {
+            let _ = tokio::time::timeout(Duration::from_secs(1), ack).await;
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The running attempt as others may see it: the text so far and how it was cut into chunks.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use polyphony_domain::chunk_map::{ChunkKind, ChunkMap};
+
+/// What has been streamed so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    /// The answer's text.
+    pub(super) text: String,
+    /// The reasoning.
+    pub(super) reasoning: String,
+    /// How both were cut.
+    pub(super) chunks: ChunkMap,
+}
+
+/// Shared between the attempt that writes it and the task that answers `chunkstate` requests.
+#[derive(Clone, Default)]
+pub(super) struct Live(Arc<Mutex<Shown>>);
+
+impl Live {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Shown> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shown {
+    /// Adds a chunk; returns its number and the byte offset of its text.
+    pub(super) fn push(&mut self, kind: ChunkKind, piece: &str) -> (u32, u64) {
+        let whole = if kind == ChunkKind::Text { &mut self.text } else { &mut self.reasoning };
+        let offset = whole.len() as u64;
+        whole.push_str(piece);
+        self.chunks.push(kind, piece.len());
+        (self.chunks.len(), offset)
+    }
+}
