@@ -1,1 +1,143 @@
-//! NATS JetStream: subjects, streams, publish, consume.
+//! The message bus: NATS with JetStream. The only crate that builds a subject.
+//!
+//! Nothing that is said here is a promise. Jobs and chunks may be lost, repeated or late; whoever relies on them
+//! checks in the log. So the server's store may be deleted at any time.
+
+mod chunks;
+mod control;
+mod events;
+mod jobs;
+pub mod streams;
+pub mod subjects;
+pub mod wire;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{
+    Client, ConnectOptions, Event,
+    jetstream::{self, Context},
+};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+pub use self::{
+    chunks::{ChunkPublisher, ChunkStateService, NodeChunk},
+    events::EventDelivery,
+    jobs::{JobConsumer, JobDelivery},
+};
+
+/// Longest wait for an answer of the server.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The oldest server whose features we need (message TTLs, per-subject limits on updates).
+const OLDEST_SERVER: (u32, u32) = (2, 11);
+
+/// What can go wrong on the bus.
+#[derive(Debug, Error)]
+pub enum BusError {
+    /// The server can't be reached.
+    #[error("NATS can't be reached")]
+    Connect(#[source] async_nats::ConnectError),
+    /// The server is older than what we need.
+    #[error("NATS server {0} is too old: 2.11 or newer is needed")]
+    TooOld(String),
+    /// The server answered with an error, or not in time.
+    #[error("NATS failed: {0}")]
+    Failed(String),
+}
+
+impl BusError {
+    fn failed(error: impl std::fmt::Display) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// A connection to the bus; cheap to clone.
+#[derive(Clone)]
+pub struct Bus {
+    client: Client,
+    jetstream: Context,
+    connected: Arc<AtomicBool>,
+}
+
+impl Bus {
+    /// Connects and declares the streams. After that it reconnects by itself for ever, and declares them again each
+    /// time, since the server may have come back with an empty store.
+    ///
+    /// # Errors
+    /// [`BusError::Connect`], or [`BusError::TooOld`].
+    pub async fn connect(url: &str, name: &str) -> Result<Self, BusError> {
+        let connected = Arc::new(AtomicBool::new(false));
+        let reconnected = Arc::new(Notify::new());
+        let servers: Vec<String> = url.split(',').map(|server| server.trim().to_owned()).collect();
+        let options = ConnectOptions::new()
+            .name(name)
+            .connection_timeout(TIMEOUT)
+            .request_timeout(Some(TIMEOUT))
+            .client_capacity(16 * 1024)
+            .subscription_capacity(64 * 1024)
+            .reconnect_delay_callback(|attempts| {
+                Duration::from_millis(50 * (1 << attempts.min(5))).min(Duration::from_secs(1))
+            })
+            .event_callback({
+                let (connected, reconnected) = (connected.clone(), reconnected.clone());
+                move |event| {
+                    match event {
+                        Event::Connected => {
+                            connected.store(true, Ordering::Relaxed);
+                            reconnected.notify_one();
+                        }
+                        Event::Disconnected | Event::Closed => connected.store(false, Ordering::Relaxed),
+                        Event::SlowConsumer(_) => tracing::warn!("a subscription can't keep up; messages were dropped"),
+                        _ => {}
+                    }
+                    std::future::ready(())
+                }
+            });
+        let client = options.connect(servers).await.map_err(BusError::Connect)?;
+        let version = client.server_info().version;
+        let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+        if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST_SERVER {
+            return Err(BusError::TooOld(version));
+        }
+        let jetstream = jetstream::context::ContextBuilder::new()
+            .timeout(TIMEOUT)
+            .ack_timeout(TIMEOUT)
+            .max_ack_inflight(16 * 1024)
+            .build(client.clone());
+        let bus = Self { client, jetstream, connected };
+        bus.connected.store(true, Ordering::Relaxed);
+        bus.ensure_streams().await?;
+        let weak = bus.clone();
+        tokio::spawn(async move {
+            loop {
+                reconnected.notified().await;
+                if let Err(error) = weak.ensure_streams().await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "streams could not be declared");
+                }
+            }
+        });
+        Ok(bus)
+    }
+
+    /// Whether the connection stands.
+    pub fn is_ready(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// Declares the streams. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`BusError::Failed`].
+    pub async fn ensure_streams(&self) -> Result<(), BusError> {
+        for stream in streams::all() {
+            self.jetstream.create_or_update_stream(stream).await.map_err(BusError::failed)?;
+        }
+        Ok(())
+    }
+}
