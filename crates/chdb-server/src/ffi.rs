@@ -49,6 +49,9 @@ functions! {
         RawConnection, *const c_char, usize, *const c_char, usize,
         *const *const c_char, *const usize, *const *const c_char, *const usize, usize
     ) -> RawResult;
+    chdb_classify_query_n: fn(
+        RawConnection, *const c_char, usize, *const c_char, usize, *mut Analysis
+    ) -> c_int;
     chdb_stream_insert_with_params_n: fn(
         RawConnection, *const c_char, usize, *const c_char, usize,
         *const *const c_char, *const usize, *const *const c_char, *const usize, usize
@@ -66,6 +69,15 @@ functions! {
     chdb_result_bytes_written: fn(RawResult) -> u64;
     chdb_result_error: fn(RawResult) -> *const c_char;
     chdb_destroy_query_result: fn(RawResult);
+}
+
+/// `chdb_query_analysis_v1`: what the engine's parser says of a text.
+#[repr(C)]
+struct Analysis {
+    struct_size: u32,
+    statement_count: u32,
+    flags: u32,
+    query_class: u32,
 }
 
 /// The loaded library.
@@ -142,6 +154,24 @@ pub struct Connection {
 unsafe impl Send for Connection {}
 
 impl Connection {
+    /// How many statements the engine's parser finds in a text; 0 when it can't be parsed. Runs nothing.
+    pub fn count_statements(&mut self, sql: &[u8]) -> u32 {
+        const SIZE: u32 = size_of::<Analysis>() as u32;
+        let mut analysis = Analysis { struct_size: SIZE, statement_count: 0, flags: 0, query_class: 0 };
+        // SAFETY: an open connection, a buffer with its length, no target database, and a struct that says its size.
+        let state = unsafe {
+            (self.library.functions.chdb_classify_query_n)(
+                self.raw.read(),
+                sql.as_ptr().cast(),
+                sql.len(),
+                std::ptr::null(),
+                0,
+                &raw mut analysis,
+            )
+        };
+        if state == 0 { analysis.statement_count } else { 0 }
+    }
+
     /// Runs one statement.
     pub fn query(&mut self, sql: &[u8], format: &str, params: &Params) -> QueryResult {
         let arrays = ParamArrays::new(params);

@@ -42,7 +42,9 @@ async fn run(State(server): State<Arc<Server>>, request: Request) -> Response {
     let statement = match Statement::parse(parts.uri.query().unwrap_or_default(), &parts.headers, body) {
         Ok(statement) if statement.sql.trim().is_empty() => return "Ok.\n".into_response(),
         Ok(statement) => statement,
-        Err(error) => return EngineError(format!("Code: 36. DB::Exception: {error:#}. (BAD_ARGUMENTS)")).into_response(),
+        Err(error) => {
+            return EngineError(format!("Code: 36. DB::Exception: {error:#}. (BAD_ARGUMENTS)")).into_response();
+        }
     };
     // The semaphore is never closed.
     let _slot = server.slots.acquire().await;

@@ -54,7 +54,8 @@ fn main() -> Result<()> {
 async fn serve(options: &Options, engine: Arc<engine::Engine>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let listener = TcpListener::bind(options.listen).await.with_context(|| format!("listening on {}", options.listen))?;
+    let listener =
+        TcpListener::bind(options.listen).await.with_context(|| format!("listening on {}", options.listen))?;
     let app = http::router(engine, options.concurrency);
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {

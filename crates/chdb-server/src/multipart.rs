@@ -9,7 +9,8 @@ pub fn fields(content_type: &str, body: &[u8]) -> Result<Vec<(String, String)>> 
     let boundary = boundary.split(';').next().unwrap_or_default().trim().trim_matches('"');
     let delimiter = format!("\r\n--{boundary}");
     // The first boundary has no line break before it.
-    let mut rest = body.strip_prefix(&delimiter.as_bytes()[2..]).context("the multipart body begins without its boundary")?;
+    let mut rest =
+        body.strip_prefix(&delimiter.as_bytes()[2..]).context("the multipart body begins without its boundary")?;
     let mut fields = Vec::new();
     while !rest.starts_with(b"--") {
         let end = memmem::find(rest, delimiter.as_bytes()).context("the multipart body ends without its boundary")?;

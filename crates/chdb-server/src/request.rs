@@ -98,7 +98,9 @@ impl Statement {
     /// Without a query in the address, the body is it; with an INSERT there, the body is its data.
     fn take(&mut self, body: Bytes) -> Result<()> {
         let text = |body: &Bytes| -> Result<String> {
-            Ok(str::from_utf8(body).context("the query is not UTF-8; send binary data with the query in the address")?.to_owned())
+            Ok(str::from_utf8(body)
+                .context("the query is not UTF-8; send binary data with the query in the address")?
+                .to_owned())
         };
         if self.sql.is_empty() {
             self.sql = text(&body)?;

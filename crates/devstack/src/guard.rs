@@ -273,7 +273,8 @@ mod tests {
     #[test]
     fn missing_program_is_an_early_exit_with_a_log() {
         let folder = folder("missing");
-        let mut guarded = Guarded::spawn(&Spec::new("nothing", Path::new("/no/such/program"), &folder.join("log"))).unwrap();
+        let mut guarded =
+            Guarded::spawn(&Spec::new("nothing", Path::new("/no/such/program"), &folder.join("log"))).unwrap();
         assert_eq!(guarded.wait(Duration::from_secs(10)).unwrap().code(), Some(127));
         assert!(guarded.log_tail().contains("/no/such/program"));
         std::fs::remove_dir_all(folder).unwrap();

@@ -27,7 +27,9 @@ pub fn install(pins: &Pins, folder: &Path) -> Result<()> {
     fs::write(project.join("package.json"), manifest(pins).to_string())?;
     fs::write(project.join("package-lock.json"), lock(pins).to_string())?;
     let mut command = Command::new("npm");
-    command.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error"]).current_dir(&project);
+    command
+        .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error"])
+        .current_dir(&project);
     run_visibly(command, "npm", "the ClickHouse engine 26.7 from npm (178 MB)")
 }
 

@@ -29,7 +29,9 @@ const LINUX_X64: Pins = Pins {
     postgres: "321a60b1875b9f1c1856c421ab20dd011d9d5cb58beba8de6551534e64643f65",
     nats: "8595a93c4e85df893ce394f6570781730775d3c793e199da8f5131ca97147b79",
     chdb_package: "@chdb/lib-linux-x64-gnu",
-    chdb_integrity: Some("sha512-XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw=="),
+    chdb_integrity: Some(
+        "sha512-XP97mMqnc5tZpKQywR8N7cLTsHNiTmHr30pC5mzo3jWmukjKn2IBa60c2B/gWUNcuFjOMjWoorQICCqBVj5wpw==",
+    ),
     chdb_library: "libchdb.so",
 };
 

@@ -81,7 +81,11 @@ pub fn postgres(deps: &Deps, folder: &Path, port: Port, password: &str, durable:
         probe: Probe::Postmaster { pid_file: data.join("postmaster.pid") },
         data,
         patience: PATIENCE,
-        retry_on: &["pre-existing shared memory block", "could not bind", "lock file \"postmaster.pid\" already exists"],
+        retry_on: &[
+            "pre-existing shared memory block",
+            "could not bind",
+            "lock file \"postmaster.pid\" already exists",
+        ],
         watcher: None,
         running: Mutex::new(None),
         _ports: vec![port],

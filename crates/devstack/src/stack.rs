@@ -88,7 +88,7 @@ impl StackOptions {
     /// A stack in a new folder that goes with its owner, and starts everything itself.
     ///
     /// # Errors
-    /// When no folder can be made.
+    /// When the system has no randomness to name it.
     pub fn temporary(chdb_server: &Path) -> Result<Self> {
         Ok(Self {
             folder: temporary_folder()?,
@@ -100,12 +100,10 @@ impl StackOptions {
     }
 }
 
-/// A new folder for tests; as root, one that the account Postgres drops to can enter.
+/// The name of a new folder for tests; as root, one that the account Postgres drops to can enter.
 fn temporary_folder() -> Result<PathBuf> {
     let parent = if user::is_root() { PathBuf::from("/var/tmp") } else { env::temp_dir() };
-    let folder = parent.join(format!("polyphony-test-{}", random::hex(6)?));
-    DirBuilder::new().mode(mode()).create(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    Ok(folder)
+    Ok(parent.join(format!("polyphony-test-{}", random::hex(6)?)))
 }
 
 fn mode() -> u32 {
@@ -130,9 +128,9 @@ impl Stack {
     /// When the folder is in use, or a server doesn't start: with the tail of its log.
     pub fn start(deps: &Deps, options: StackOptions) -> Result<Self> {
         let StackOptions { folder, temporary, external, ports, chdb_server } = options;
-        if !folder.exists() {
+        if temporary || !folder.exists() {
             DirBuilder::new()
-                .recursive(true)
+                .recursive(!temporary)
                 .mode(mode())
                 .create(&folder)
                 .with_context(|| format!("creating {}", folder.display()))?;
@@ -167,7 +165,8 @@ impl Stack {
             });
             let clickhouse = scope.spawn(|| {
                 let (Some(port), Some(front)) = (ports.clickhouse, &chdb_server) else { return Ok(None) };
-                start(watch(servers::clickhouse(deps, &folder.join("clickhouse"), port, front)?, "clickhouse")).map(Some)
+                start(watch(servers::clickhouse(deps, &folder.join("clickhouse"), port, front)?, "clickhouse"))
+                    .map(Some)
             });
             (joined(postgres), joined(nats), joined(clickhouse))
         });
@@ -264,9 +263,11 @@ fn wait_for_predecessor(folder: &Path) -> Result<()> {
         let record = folder.join(name).with_extension("pid");
         let Ok(text) = fs::read_to_string(&record) else { continue };
         for pid in text.lines().filter_map(|line| line.parse().ok()) {
-            process::wait_until(&format!("the end of the last {name}, process {pid},"), Duration::from_secs(60), || {
-                Ok(!process::is_running_with(pid, &word))
-            })?;
+            process::wait_until(
+                &format!("the end of the last {name}, process {pid},"),
+                Duration::from_secs(60),
+                || Ok(!process::is_running_with(pid, &word)),
+            )?;
         }
         fs::remove_file(&record)?;
     }
@@ -282,7 +283,8 @@ struct ChosenPorts {
 /// The given ports; else those of the last run, when still free; else free ones.
 fn choose_ports(folder: &Path, wanted: Ports, external: &Endpoints<Option<String>>) -> Result<ChosenPorts> {
     let path = folder.join("ports.json");
-    let last: Ports = fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    let last: Ports =
+        fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
     let choose = |wanted: Option<u16>, last: Option<u16>| match (wanted, last) {
         (Some(port), _) => Ok(Port::fixed(port)),
         (None, Some(port)) if ports::is_free(port) => Ok(Port::fixed(port)),

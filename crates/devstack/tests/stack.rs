@@ -109,7 +109,11 @@ fn killed_owner_leaves_nothing_behind() {
         .env("POLYPHONY_REPORT", &report)
         .spawn()
         .unwrap();
-    process::wait_until("the owner's report", Duration::from_secs(120), || Ok(done.exists())).unwrap();
+    process::wait_until("the owner's report", Duration::from_secs(120), || {
+        assert!(owner.try_wait()?.is_none(), "the owner ended by itself");
+        Ok(done.exists())
+    })
+    .unwrap();
     let text = std::fs::read_to_string(&done).unwrap();
     std::fs::remove_file(done).unwrap();
     owner.kill().unwrap();

@@ -8,7 +8,7 @@ use std::{
 use chrono::Utc;
 use polyphony_bus::{
     JobDelivery,
-    wire::{ChunkBody, Job},
+    wire::{ChunkBody, ChunkState, Job},
 };
 use polyphony_domain::{
     ids::{AnswerId, TurnId},
@@ -115,7 +115,8 @@ impl Worker<'_> {
             let (live, attempt) = (live.clone(), started.attempt);
             move || {
                 let shown = live.lock();
-                (attempt, shown.text.clone(), shown.reasoning.clone(), shown.chunks.clone())
+                let (text, reasoning) = (shown.text.clone(), shown.reasoning.clone());
+                ChunkState { attempt, text, reasoning, chunks: shown.chunks.clone() }
             }
         });
         let serving = serving.await;
@@ -136,7 +137,8 @@ impl Worker<'_> {
             return Ok(Outcome::Retry(Duration::ZERO));
         }
         emitter.flush();
-        let end = self.end(&started, ended, report, &emitter, &live, request_hash).await;
+        let first_chunk = emitter.first_chunk;
+        let end = self.end(&started, ended, report, first_chunk, &live, request_hash).await;
         let stored = self.store_end(&started, end).await?;
         if let Some(answer) = stored {
             self.announce(&answer, &mut emitter);
@@ -253,7 +255,7 @@ impl Worker<'_> {
         started: &Started,
         ended: Ended,
         report: Report,
-        emitter: &Emitter,
+        first_chunk: Option<Instant>,
         live: &Live,
         request_hash: String,
     ) -> AnswerEnd {
@@ -274,8 +276,7 @@ impl Worker<'_> {
         let model = self.deps.catalog.resolve(&started.answer.model.id.to_string());
         let queue_ms = Utc::now().timestamp_millis() - self.job().requested_at_ms;
         let total_ms = millis_since(started.since);
-        let first_chunk_ms = emitter
-            .first_chunk
+        let first_chunk_ms = first_chunk
             .map(|first| u64::try_from(first.duration_since(started.since).as_millis()).unwrap_or(u64::MAX));
         let record = AttemptRecord {
             attempt: started.attempt,

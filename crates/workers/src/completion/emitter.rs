@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::pending;
+use futures::{FutureExt, future::pending};
 use polyphony_bus::{
     BusError, ChunkPublisher,
     wire::{ChunkBody, ChunkFrame},
@@ -77,29 +77,28 @@ impl Emitter {
             return;
         }
         let piece = std::mem::take(&mut self.held);
-        let (n, offset) = self.live.lock().push(self.held_kind, &piece);
+        let n = self.live.lock().push(self.held_kind, &piece);
         let bytes = Bytes::from(piece);
         let body = match self.held_kind {
             ChunkKind::Text => ChunkBody::Text(bytes),
             ChunkKind::Reasoning => ChunkBody::Reasoning(bytes),
         };
-        self.send(ChunkFrame { attempt: self.attempt, n, offset, body });
+        self.send(&ChunkFrame { attempt: self.attempt, n, body });
         self.first_chunk.get_or_insert_with(Instant::now);
     }
 
     /// Sends a frame that isn't text. Its number is `n`.
     pub(super) fn send_control(&mut self, n: u32, body: ChunkBody) {
-        let offset = self.live.lock().text.len() as u64;
-        self.send(ChunkFrame { attempt: self.attempt, n, offset, body });
+        self.send(&ChunkFrame { attempt: self.attempt, n, body });
     }
 
-    fn send(&mut self, frame: ChunkFrame) {
-        let ack = self.publisher.publish_acked(frame);
-        self.in_flight = Some(match self.in_flight.take() {
-            None => Box::pin(ack),
-            // Sent although one was in flight: only the newest is waited for, acknowledgements come in order.
-            Some(_) => Box::pin(ack),
-        });
+    /// Hands a frame to the client at once; its acknowledgement is waited for meanwhile. One that was still awaited
+    /// is let go of: acknowledgements come in order, so the newest says the same.
+    fn send(&mut self, frame: &ChunkFrame) {
+        let mut ack = self.publisher.publish(frame);
+        if ack.as_mut().now_or_never().is_none() {
+            self.in_flight = Some(ack);
+        }
     }
 
     /// Resolves when something may be done: a publish was acknowledged, or held text is due. Call [`Self::turn`] then.

@@ -26,12 +26,11 @@ impl Live {
 }
 
 impl Shown {
-    /// Adds a chunk; returns its number and the byte offset of its text.
-    pub(super) fn push(&mut self, kind: ChunkKind, piece: &str) -> (u32, u64) {
+    /// Adds a chunk; returns its number.
+    pub(super) fn push(&mut self, kind: ChunkKind, piece: &str) -> u32 {
         let whole = if kind == ChunkKind::Text { &mut self.text } else { &mut self.reasoning };
-        let offset = whole.len() as u64;
         whole.push_str(piece);
         self.chunks.push(kind, piece.len());
-        (self.chunks.len(), offset)
+        self.chunks.len()
     }
 }

@@ -66,13 +66,20 @@ pub async fn run(deps: Deps, stop: CancellationToken) -> Result<(), polyphony_bu
             () = stop.cancelled() => break,
             delivery = jobs.next() => delivery,
         };
-        let Some(delivery) = delivery else { break };
         let (deps, leases, hand_over) = (deps.clone(), leases.clone(), hand_over.clone());
         attempts.spawn(async move {
             let _permit = permit;
             let answer = delivery.job.answer_id;
-            let work = tokio::spawn(attempt::run(deps.clone(), leases.clone(), delivery.clone(), hand_over));
-            let outcome = work.await.unwrap_or_else(|error| {
+            let mut work = tokio::spawn(attempt::run(deps.clone(), leases.clone(), delivery.clone(), hand_over));
+            let heartbeat = Duration::from_secs(deps.config.heartbeat_seconds.into());
+            let finished = loop {
+                match tokio::time::timeout(heartbeat, &mut work).await {
+                    Ok(finished) => break finished,
+                    // Only a hint too: the lease in Postgres is what holds the answer.
+                    Err(_) => delivery.progress().await.unwrap_or_default(),
+                }
+            };
+            let outcome = finished.unwrap_or_else(|error| {
                 // A panic in one attempt is that attempt's end, not the worker's. The next attempt may fare better.
                 tracing::error!(%answer, panic = error.is_panic(), "an attempt broke");
                 leases.release(answer);
