@@ -24,7 +24,7 @@ mod user;
 
 pub use deps::Deps;
 pub use guard::{Guarded, Spec};
-pub use http::get_status;
+pub use http::{get_status, post};
 pub use part::Part;
 pub use servers::{nats_server, new_password};
 pub use stack::{Endpoints, Ports, Stack, StackOptions};

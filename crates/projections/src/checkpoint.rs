@@ -1,0 +1,72 @@
+//! Where a projection stands.
+
+use polyphony_domain::record::Cursor;
+use sqlx::{PgConnection, PgExecutor, Row};
+
+use crate::{ProjectionError, typed::Poison};
+
+/// A projection's place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    pub(crate) cursor: Cursor,
+    pub(crate) epoch: i64,
+}
+
+pub(crate) async fn load(executor: impl PgExecutor<'_>, name: &str) -> Result<Checkpoint, ProjectionError> {
+    read(executor, "SELECT xid::text, position, epoch FROM read.checkpoints WHERE name = $1", name).await
+}
+
+/// Loads it and keeps every other process from moving it until the transaction ends.
+pub(crate) async fn lock(connection: &mut PgConnection, name: &str) -> Result<Checkpoint, ProjectionError> {
+    read(connection, "SELECT xid::text, position, epoch FROM read.checkpoints WHERE name = $1 FOR UPDATE", name).await
+}
+
+async fn read(executor: impl PgExecutor<'_>, sql: &str, name: &str) -> Result<Checkpoint, ProjectionError> {
+    let row = sqlx::query(sql).bind(name).fetch_optional(executor).await?;
+    let row = row.ok_or_else(|| ProjectionError::Unknown(name.to_owned()))?;
+    let xid: String = row.try_get(0)?;
+    let xid = xid.parse().map_err(|_| sqlx::Error::Decode("xid".into()))?;
+    Ok(Checkpoint { cursor: Cursor { xid, position: row.try_get(1)? }, epoch: row.try_get(2)? })
+}
+
+/// Moves the checkpoint if nobody else has.
+pub(crate) async fn advance(
+    connection: &mut PgConnection,
+    name: &str,
+    from: Checkpoint,
+    to: Cursor,
+) -> Result<(), ProjectionError> {
+    let done = sqlx::query(
+        "UPDATE read.checkpoints SET xid = $1::xid8, position = $2 \
+         WHERE name = $3 AND xid = $4::xid8 AND position = $5 AND epoch = $6",
+    )
+    .bind(to.xid.to_string())
+    .bind(to.position)
+    .bind(name)
+    .bind(from.cursor.xid.to_string())
+    .bind(from.cursor.position)
+    .bind(from.epoch)
+    .execute(connection)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(ProjectionError::Fenced) }
+}
+
+/// Puts events aside that could not be applied.
+pub(crate) async fn park(connection: &mut PgConnection, name: &str, events: &[Poison]) -> Result<(), ProjectionError> {
+    for event in events {
+        tracing::error!(projection = name, position = event.cursor.position, error = event.error, "an event was parked");
+        metrics::counter!("polyphony_projection_parked_total", "projection" => name.to_owned()).increment(1);
+        sqlx::query(
+            "INSERT INTO read.parked_events (projection, xid, position, event_id, error) \
+             VALUES ($1, $2::xid8, $3, $4, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(name)
+        .bind(event.cursor.xid.to_string())
+        .bind(event.cursor.position)
+        .bind(event.event_id.as_uuid())
+        .bind(&event.error)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}

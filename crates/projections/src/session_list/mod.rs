@@ -1,0 +1,176 @@
+//! The list of a person's sessions.
+
+use chrono::{DateTime, Utc};
+use polyphony_domain::{
+    ids::{AccountId, SessionId},
+    money::NanoUsd,
+    personal::Personal,
+    record::Cursor,
+    session::SessionEvent,
+    turn::TurnEvent,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
+
+use crate::{
+    ProjectionError,
+    model::{RowModel, has_seen},
+    typed::{Payload, TypedEvent},
+};
+
+/// Characters of the first prompt that name a session without a title.
+const DERIVED_TITLE: usize = 60;
+
+/// A session as its list shows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// The session.
+    pub id: SessionId,
+    /// Whose.
+    pub owner_id: AccountId,
+    /// Title that the person gave it, else its first prompt.
+    pub title: Option<String>,
+    /// Whether the title is the first prompt.
+    pub title_is_derived: bool,
+    /// Model, `provider/name`.
+    pub model: Option<String>,
+    /// What every model is told first.
+    pub system_prompt: Option<String>,
+    /// Free data of the client.
+    pub metadata: Value,
+    /// When it was opened.
+    pub created_at: DateTime<Utc>,
+    /// When it changed last.
+    pub updated_at: DateTime<Utc>,
+    /// When it was archived.
+    pub archived_at: Option<DateTime<Utc>>,
+    /// Prompts and answers.
+    pub message_count: u64,
+    /// When the last message came.
+    pub last_message_at: Option<DateTime<Utc>>,
+    /// Input tokens of all attempts.
+    pub tokens_input: u64,
+    /// Output tokens of all attempts.
+    pub tokens_output: u64,
+    /// Cost of all attempts.
+    pub cost: NanoUsd,
+    /// Newest event that it has seen.
+    pub last: Cursor,
+}
+
+/// The read model.
+pub(crate) struct SessionList;
+
+fn derived(prompt: &str) -> String {
+    let line = prompt.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut title: String = line.chars().take(DERIVED_TITLE).collect();
+    if title.len() < line.len() {
+        title.push('…');
+    }
+    title
+}
+
+impl RowModel for SessionList {
+    const NAME: &'static str = "session_list_v1";
+    const TABLE: &'static str = "read.sessions";
+    type Row = SessionRow;
+
+    fn key(event: &TypedEvent) -> Option<Uuid> {
+        match event.payload {
+            Payload::Session(_) | Payload::Turn(_) => Some(event.root_id),
+            Payload::Other => None,
+        }
+    }
+
+    fn reduce(row: Option<SessionRow>, event: &TypedEvent) -> Option<SessionRow> {
+        if let (None, Payload::Session(SessionEvent::SessionOpened { owner_id, title, model, system_prompt })) =
+            (&row, &event.payload)
+        {
+            return Some(SessionRow {
+                id: SessionId::new(event.aggregate_id),
+                owner_id: *owner_id,
+                title: title.clone().map(Personal::into_string),
+                title_is_derived: false,
+                model: model.clone(),
+                system_prompt: system_prompt.clone().map(Personal::into_string),
+                metadata: Value::Object(serde_json::Map::new()),
+                created_at: event.at,
+                updated_at: event.at,
+                archived_at: None,
+                message_count: 0,
+                last_message_at: None,
+                tokens_input: 0,
+                tokens_output: 0,
+                cost: NanoUsd::default(),
+                last: event.cursor,
+            });
+        }
+        let mut row = row?;
+        if has_seen(row.last, event) {
+            return Some(row);
+        }
+        row.last = event.cursor;
+        match &event.payload {
+            Payload::Session(event) => match event {
+                SessionEvent::SessionOpened { .. } => {}
+                SessionEvent::SessionRenamed { title } => {
+                    row.title = Some(title.as_str().to_owned());
+                    row.title_is_derived = false;
+                }
+                SessionEvent::SystemPromptSet { system_prompt } => {
+                    row.system_prompt = Some(system_prompt.as_str().to_owned());
+                }
+                SessionEvent::SessionAnnotated { metadata } => {
+                    row.metadata = serde_json::from_str(metadata.as_str()).unwrap_or_default();
+                }
+            },
+            Payload::Turn(TurnEvent::PromptPosted { content, .. }) => {
+                if row.title.is_none() {
+                    row.title = Some(derived(content.as_str()));
+                    row.title_is_derived = true;
+                }
+                row.message_count += 1;
+                row.last_message_at = Some(event.at);
+            }
+            Payload::Turn(TurnEvent::AnswerRequested { .. }) => row.message_count += 1,
+            // Steps on the way to an answer don't move a session in its list.
+            Payload::Turn(TurnEvent::AttemptStarted { .. } | TurnEvent::StopRequested { .. }) => return Some(row),
+            Payload::Turn(ended) => {
+                if let Some((_, record)) = ended.end() {
+                    row.tokens_input += record.usage.input;
+                    row.tokens_output += record.usage.output;
+                    row.cost = row.cost + record.cost;
+                    row.last_message_at = Some(event.at);
+                }
+            }
+            Payload::Other => return Some(row),
+        }
+        row.updated_at = event.at;
+        Some(row)
+    }
+
+    async fn write(
+        connection: &mut PgConnection,
+        table: &str,
+        rows: &[(Uuid, SessionRow)],
+    ) -> Result<(), ProjectionError> {
+        let sql = format!(
+            "INSERT INTO {table} (id, owner_id, updated_at, archived, data) \
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::boolean[], $5::jsonb[]) \
+             ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at, archived = excluded.archived, \
+             data = excluded.data"
+        );
+        let column = |of: fn(&SessionRow) -> Uuid| rows.iter().map(|(_, row)| of(row)).collect::<Vec<_>>();
+        sqlx::query(&sql)
+            .bind(rows.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+            .bind(column(|row| row.owner_id.as_uuid()))
+            .bind(rows.iter().map(|(_, row)| row.updated_at).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, row)| row.archived_at.is_some()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, row)| Json(row)).collect::<Vec<_>>())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}

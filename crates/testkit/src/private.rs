@@ -1,0 +1,108 @@
+//! A server of one test alone, which it may stop, kill and rob of its data.
+
+use std::path::Path;
+
+use polyphony_devstack::{Part, Stack};
+
+use crate::{
+    ok,
+    servers::{Server, start},
+};
+
+/// One server, stopped and removed when dropped. Its port and password stay the same while it is started again.
+pub struct Private {
+    stack: Stack,
+    server: Server,
+}
+
+/// A NATS server of its own; starts in a fraction of a second.
+///
+/// # Panics
+/// When it can't be started.
+pub async fn private_nats() -> Private {
+    private(Server::Nats).await
+}
+
+/// A Postgres of its own, with an empty database; see [`crate::migrate`].
+///
+/// # Panics
+/// When it can't be started.
+pub async fn private_postgres() -> Private {
+    private(Server::Postgres).await
+}
+
+/// A ClickHouse engine of its own.
+///
+/// # Panics
+/// When it can't be started.
+pub async fn private_clickhouse() -> Private {
+    private(Server::Clickhouse).await
+}
+
+async fn private(server: Server) -> Private {
+    let stack = blocking(move || start(server)).await;
+    Private { stack, server }
+}
+
+/// Runs what blocks without holding up the test's other tasks.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> anyhow::Result<T> + Send + 'static) -> T {
+    ok(tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.into())))
+}
+
+impl Private {
+    /// Where clients connect.
+    pub fn url(&self) -> &str {
+        self.part().url()
+    }
+
+    /// Starts it again and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it runs or doesn't start.
+    pub fn start(&self) {
+        ok(self.part().start());
+    }
+
+    /// Stops it gracefully.
+    ///
+    /// # Panics
+    /// When it can't be waited for.
+    pub fn stop(&self) {
+        ok(self.part().stop());
+    }
+
+    /// Kills it, as `kill -9`.
+    ///
+    /// # Panics
+    /// When it can't be waited for.
+    pub fn kill9(&self) {
+        ok(self.part().kill());
+    }
+
+    /// Deletes its data, as a lost disk would. It must be stopped.
+    ///
+    /// # Panics
+    /// When it runs.
+    pub fn delete_data(&self) {
+        ok(self.part().delete_data());
+    }
+
+    /// Its process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.part().pid()
+    }
+
+    /// Its log file.
+    pub fn log(&self) -> &Path {
+        self.part().log()
+    }
+
+    fn part(&self) -> &Part {
+        let part = match self.server {
+            Server::Postgres => self.stack.postgres(),
+            Server::Nats => self.stack.nats(),
+            Server::Clickhouse => self.stack.clickhouse(),
+        };
+        ok(part.ok_or_else(|| anyhow::anyhow!("a private stack has its one server")))
+    }
+}
