@@ -199,7 +199,7 @@ impl From<ProjectionError> for ApiError {
 
 /// Domain errors: a thing that isn't there, or one that is there already.
 macro_rules! domain_errors {
-    ($($error:path: $($missing:pat)|+ => missing),+ $(,)?) => {$(
+    ($($error:path: $($missing:pat_param)|+ => missing),+ $(,)?) => {$(
         impl From<$error> for ApiError {
             fn from(error: $error) -> Self {
                 match error {

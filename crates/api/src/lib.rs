@@ -16,6 +16,6 @@ mod stream;
 
 pub use self::{
     docs::openapi_json,
-    server::{ServeError, serve},
+    server::{ServeError, serve, serve_metrics},
     state::Deps,
 };

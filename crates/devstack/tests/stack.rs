@@ -1,4 +1,5 @@
 //! Postgres and NATS for real: started, stopped, killed, and gone with their owner.
+#![expect(clippy::unwrap_used, reason = "a test that can't be set up has failed")]
 
 use std::{
     path::Path,

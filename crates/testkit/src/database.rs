@@ -110,7 +110,9 @@ async fn template() -> Result<String> {
         server.execute(format!("CREATE DATABASE {unfinished}").as_str()).await?;
         run_migrations(&url_of(&unfinished)?).await?;
         // Nobody may be connected to a template while it is copied.
-        server.execute(format!("ALTER DATABASE {unfinished} IS_TEMPLATE true ALLOW_CONNECTIONS false").as_str()).await?;
+        server
+            .execute(format!("ALTER DATABASE {unfinished} IS_TEMPLATE true ALLOW_CONNECTIONS false").as_str())
+            .await?;
         server.execute(format!("ALTER DATABASE {unfinished} RENAME TO {name}").as_str()).await?;
     }
     // Ends the lock, too.

@@ -44,7 +44,8 @@ impl Role {
         spec.envs.insert("POLYPHONY_SECRETS".into(), secrets().to_owned());
         spec.envs.extend(envs.into_iter().map(|(name, value)| (name.into(), value.into())));
         spec.grace = Duration::from_secs(40);
-        let (http, metrics) = (port_of(&spec, "POLYPHONY_HTTP_ADDR", http), port_of(&spec, "POLYPHONY_METRICS_ADDR", metrics));
+        let (http, metrics) =
+            (port_of(&spec, "POLYPHONY_HTTP_ADDR", http), port_of(&spec, "POLYPHONY_METRICS_ADDR", metrics));
         Self { guarded: ok(Guarded::spawn(&spec)), log, http, metrics }
     }
 
@@ -53,7 +54,10 @@ impl Role {
     ///
     /// # Panics
     /// When it can't be built or started, ends by itself, or isn't ready in time.
-    pub async fn start<K: Into<String>, V: Into<String>>(args: &[&str], envs: impl IntoIterator<Item = (K, V)>) -> Self {
+    pub async fn start<K: Into<String>, V: Into<String>>(
+        args: &[&str],
+        envs: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
         let mut role = Self::spawn(args, envs);
         let serves = args.first().is_none_or(|role| matches!(*role, "all" | "api"));
         let (port, path) = if serves { (role.http, "/readyz") } else { (role.metrics, "/healthz") };
@@ -156,7 +160,11 @@ impl Drop for Role {
     fn drop(&mut self) {
         let _ = self.guarded.kill();
         if std::thread::panicking() {
-            polyphony_devstack::progress(format!("log of polyphony, process {}:\n{}", self.pid(), self.guarded.log_tail()));
+            polyphony_devstack::progress(format!(
+                "log of polyphony, process {}:\n{}",
+                self.pid(),
+                self.guarded.log_tail()
+            ));
         }
         let _ = fs::remove_file(&self.log);
     }

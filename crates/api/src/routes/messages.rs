@@ -1,0 +1,60 @@
+//! Messages, read.
+
+use axum::extract::State;
+use polyphony_domain::ids::SessionId;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    error::ApiError,
+    extract::{Caller, Params, PathId, check_limit},
+    respond::{Envelope, Meta, Success},
+    shapes::Message,
+    state::AppState,
+};
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(of_session)).routes(routes!(get))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct PageParams {
+    /// The page before this message.
+    before: Option<Uuid>,
+    /// 1 to 100.
+    limit: Option<u32>,
+    /// The whole tree instead of the active branch.
+    #[serde(default)]
+    tree: bool,
+}
+
+/// The messages of a session, oldest first within the page.
+#[utoipa::path(get, path = "/messages/session/{session_id}", tag = "messages",
+    params(("session_id" = Uuid, Path), PageParams), responses((status = 200, body = Envelope<Vec<Message>>)))]
+async fn of_session(
+    State(state): State<AppState>,
+    caller: Caller,
+    PathId(session): PathId<SessionId>,
+    Params(params): Params<PageParams>,
+) -> Result<Success<Vec<Message>>, ApiError> {
+    let limit = check_limit(params.limit, 50)?;
+    let page = state.reads.messages(caller.account_id, session, params.before, limit, params.tree).await?;
+    let page = page.ok_or_else(ApiError::not_found)?;
+    let messages = page.messages.into_iter().map(Message::from).collect();
+    Ok(Success::ok(messages).meta(Meta { limit, next_before: Some(page.next_before), ..Meta::default() }))
+}
+
+/// A message.
+#[utoipa::path(get, path = "/messages/{id}", tag = "messages", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Envelope<Message>)))]
+async fn get(
+    State(state): State<AppState>,
+    caller: Caller,
+    PathId(id): PathId<Uuid>,
+) -> Result<Success<Message>, ApiError> {
+    let found = state.reads.message(caller.account_id, id).await?;
+    Ok(Success::ok(found.ok_or_else(ApiError::not_found)?.into()))
+}

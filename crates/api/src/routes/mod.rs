@@ -1,0 +1,28 @@
+//! The routes by resource.
+
+pub mod auth;
+pub mod chat;
+pub mod health;
+pub mod keys;
+pub mod messages;
+pub mod models;
+pub mod sessions;
+pub mod stats;
+pub mod users;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::state::AppState;
+
+/// Everything under `/api/v1`.
+pub fn api() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .merge(auth::router())
+        .merge(users::router())
+        .merge(sessions::router())
+        .merge(messages::router())
+        .merge(models::router())
+        .merge(keys::router())
+        .merge(chat::router())
+        .merge(stats::router())
+}

@@ -1,0 +1,207 @@
+//! Sessions: opened, listed, read, changed.
+
+use axum::{
+    extract::State,
+    http::HeaderMap,
+};
+use polyphony_domain::{
+    ids::{AccountId, SessionId},
+    session::{Session as Aggregate, SessionCommand},
+};
+use polyphony_eventstore::{Root, idempotency::StoredResponse};
+use polyphony_projections::{SessionQuery, SessionRow};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use uuid::Uuid;
+
+use crate::{
+    error::ApiError,
+    extract::{Body, Caller, Origin, Params, PathId, check_length, check_limit},
+    idempotency,
+    respond::{Envelope, Meta, Success},
+    shapes::Session,
+    state::AppState,
+};
+
+/// Most bytes of a system prompt.
+const LONGEST_PROMPT: usize = 32 * 1024;
+/// Most bytes of a session's free data.
+const LARGEST_METADATA: usize = 8 * 1024;
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, change))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CreateSession {
+    title: Option<String>,
+    /// Id, name, or `provider/name`.
+    model_id: Option<String>,
+    system_prompt: Option<String>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ChangeSession {
+    title: Option<String>,
+    system_prompt: Option<String>,
+    metadata: Option<Map<String, Value>>,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+struct ListParams {
+    /// From 1.
+    page: Option<u32>,
+    /// 1 to 100.
+    limit: Option<u32>,
+    #[serde(default)]
+    archived: bool,
+}
+
+fn shape(state: &AppState, row: SessionRow) -> Session {
+    let model = row.model.as_deref().and_then(|model| state.catalog.resolve(model));
+    Session::new(row, model.map(|model| model.id.as_uuid()))
+}
+
+/// The caller's session from the log; a foreign one doesn't exist.
+pub async fn owned(state: &AppState, owner: AccountId, id: SessionId) -> Result<Aggregate, ApiError> {
+    let (session, _) = state.store.load::<Aggregate>(id.as_uuid()).await?;
+    if session.owner_id == Some(owner) { Ok(session) } else { Err(ApiError::not_found()) }
+}
+
+async fn read(state: &AppState, owner: AccountId, id: SessionId) -> Result<Session, ApiError> {
+    let row = state.reads.session(owner, id).await?.ok_or_else(ApiError::not_found)?;
+    Ok(shape(state, row))
+}
+
+fn check_texts(title: Option<&String>, system_prompt: Option<&String>) -> Result<(), ApiError> {
+    if let Some(title) = title {
+        check_length("title", title, 1, 200)?;
+    }
+    if system_prompt.is_some_and(|prompt| prompt.len() > LONGEST_PROMPT) {
+        return Err(ApiError::invalid("system_prompt", "must have at most 32 KiB"));
+    }
+    Ok(())
+}
+
+/// The caller's sessions, newest activity first.
+#[utoipa::path(get, path = "/sessions", tag = "sessions", params(ListParams),
+    responses((status = 200, body = Envelope<Vec<Session>>)))]
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(params): Params<ListParams>,
+) -> Result<Success<Vec<Session>>, ApiError> {
+    let limit = check_limit(params.limit, 20)?;
+    let page = params.page.unwrap_or(1);
+    if page == 0 {
+        return Err(ApiError::invalid("page", "must be at least 1"));
+    }
+    let query = SessionQuery { page, limit, archived: params.archived };
+    let found = state.reads.sessions(caller.account_id, query).await?;
+    let items = found.items.into_iter().map(|row| shape(&state, row)).collect();
+    Ok(Success::ok(items).meta(Meta { page: Some(page), limit, total: Some(found.total), next_before: None }))
+}
+
+/// Opens a session.
+#[utoipa::path(post, path = "/sessions", tag = "sessions", request_body = CreateSession,
+    responses((status = 201, body = Envelope<Session>)))]
+async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    origin: Origin,
+    headers: HeaderMap,
+    Body { value: body, request_hash }: Body<CreateSession>,
+) -> Result<Success<Value>, ApiError> {
+    check_texts(body.title.as_ref(), body.system_prompt.as_ref())?;
+    let model = match &body.model_id {
+        None => None,
+        Some(reference) => {
+            let model = state.catalog.resolve(reference);
+            Some(model.ok_or_else(|| ApiError::invalid("model_id", "there is no such model"))?)
+        }
+    };
+    let key = idempotency::key(&headers, caller.account_id, request_hash)?;
+    if let Some(seen) = idempotency::replay(&state, key.as_ref()).await? {
+        let location = format!("/api/v1/sessions/{}", seen.data["id"].as_str().unwrap_or_default());
+        return Ok(Success::created(seen.data, location));
+    }
+    let id = SessionId::new(Uuid::now_v7());
+    let command = SessionCommand::Open {
+        owner_id: caller.account_id,
+        title: body.title.clone(),
+        model: model.map(|model| model.slug()),
+        system_prompt: body.system_prompt.clone(),
+    };
+    let now = chrono::Utc::now();
+    // A session that has just been opened is known whole: no view has to be waited for.
+    let data = json!(Session {
+        id: id.as_uuid(),
+        title: body.title,
+        model_id: model.map(|model| model.id.as_uuid()),
+        model: model.map(|model| model.slug()),
+        system_prompt: body.system_prompt,
+        created_at: now,
+        updated_at: now,
+        archived_at: None,
+        deleted_at: None,
+        is_shared: false,
+        share_code: None,
+        message_count: 0,
+        last_message_at: None,
+        tokens_input: 0,
+        tokens_output: 0,
+        cost_usd: "0.000000".to_owned(),
+        metadata: json!({}),
+    });
+    let kept = data.clone();
+    state
+        .store
+        .command::<Aggregate>(origin.context(caller.account_id), Root::New(id.as_uuid()))
+        .from_nothing()
+        .idempotent(key, move |_| StoredResponse { status: 201, data: kept.clone() })
+        .run(id.as_uuid(), command)
+        .await?;
+    state.bus.poke_relay().await;
+    Ok(Success::created(data, format!("/api/v1/sessions/{id}")))
+}
+
+/// A session.
+#[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Envelope<Session>)))]
+async fn get(
+    State(state): State<AppState>,
+    caller: Caller,
+    PathId(id): PathId<SessionId>,
+) -> Result<Success<Session>, ApiError> {
+    Ok(Success::ok(read(&state, caller.account_id, id).await?))
+}
+
+/// Changes what is given.
+#[utoipa::path(put, path = "/sessions/{id}", tag = "sessions", params(("id" = Uuid, Path)),
+    request_body = ChangeSession, responses((status = 200, body = Envelope<Session>)))]
+async fn change(
+    State(state): State<AppState>,
+    caller: Caller,
+    origin: Origin,
+    PathId(id): PathId<SessionId>,
+    Body { value: body, .. }: Body<ChangeSession>,
+) -> Result<Success<Session>, ApiError> {
+    check_texts(body.title.as_ref(), body.system_prompt.as_ref())?;
+    let metadata = body.metadata.map(Value::Object);
+    if metadata.as_ref().is_some_and(|metadata| metadata.to_string().len() > LARGEST_METADATA) {
+        return Err(ApiError::invalid("metadata", "must have at most 8 KiB"));
+    }
+    owned(&state, caller.account_id, id).await?;
+    state
+        .store
+        .command::<Aggregate>(origin.context(caller.account_id), Root::Existing(id.as_uuid()))
+        .run(id.as_uuid(), SessionCommand::Change { title: body.title, system_prompt: body.system_prompt, metadata })
+        .await?;
+    state.bus.poke_relay().await;
+    Ok(Success::ok(read(&state, caller.account_id, id).await?))
+}

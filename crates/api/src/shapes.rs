@@ -1,0 +1,285 @@
+//! The shapes of the contract.
+
+use chrono::{DateTime, Utc};
+use polyphony_domain::{catalog::Model, turn::ErrorRecord};
+use polyphony_eventstore::{accounts::TokenRecord, api_keys::KeyRecord};
+use polyphony_projections::{MessageRow, SessionRow};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// A person.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct User {
+    pub id: Uuid,
+    pub email: String,
+    pub nickname: Option<String>,
+    pub avatar_url: Option<String>,
+    pub role: &'static str,
+    pub status: &'static str,
+    pub settings: Value,
+    pub created_at: Option<DateTime<Utc>>,
+}
+
+/// A pair of tokens.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenAnswer {
+    pub user: User,
+    pub access_token: String,
+    /// Absent where it is in a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<String>,
+    pub token_type: &'static str,
+    /// Seconds that the access token lives.
+    pub expires_in: i64,
+}
+
+/// A session.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Session {
+    pub id: Uuid,
+    pub title: Option<String>,
+    pub model_id: Option<Uuid>,
+    /// `provider/name`.
+    pub model: Option<String>,
+    pub system_prompt: Option<String>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    pub archived_at: Option<DateTime<Utc>>,
+    pub deleted_at: Option<DateTime<Utc>>,
+    pub is_shared: bool,
+    pub share_code: Option<String>,
+    pub message_count: u64,
+    pub last_message_at: Option<DateTime<Utc>>,
+    pub tokens_input: u64,
+    pub tokens_output: u64,
+    pub cost_usd: String,
+    pub metadata: Value,
+}
+
+impl Session {
+    pub fn new(row: SessionRow, model_id: Option<Uuid>) -> Self {
+        Self {
+            id: row.id.as_uuid(),
+            title: row.title,
+            model_id,
+            model: row.model,
+            system_prompt: row.system_prompt,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+            archived_at: row.archived_at,
+            deleted_at: None,
+            is_shared: false,
+            share_code: None,
+            message_count: row.message_count,
+            last_message_at: row.last_message_at,
+            tokens_input: row.tokens_input,
+            tokens_output: row.tokens_output,
+            cost_usd: row.cost.to_string(),
+            metadata: row.metadata,
+        }
+    }
+}
+
+/// Why an answer failed.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MessageError {
+    pub code: String,
+    pub message: String,
+}
+
+impl From<ErrorRecord> for MessageError {
+    fn from(error: ErrorRecord) -> Self {
+        Self { code: error.code, message: error.message }
+    }
+}
+
+/// A message.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Message {
+    pub id: Uuid,
+    pub session_id: Uuid,
+    pub parent_id: Option<Uuid>,
+    pub role: Value,
+    pub content: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    pub model_id: Option<Uuid>,
+    pub model: Option<String>,
+    pub provider: Option<String>,
+    pub status: &'static str,
+    pub finish_reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<MessageError>,
+    pub tokens_input: u64,
+    pub tokens_output: u64,
+    pub tokens_cached: u64,
+    pub cost_usd: String,
+    pub version: u32,
+    pub versions: u32,
+    pub attempt: u32,
+    pub derived_from: Vec<Uuid>,
+    pub attachments: Vec<Value>,
+    pub tool_calls: Vec<Value>,
+    pub created_at: DateTime<Utc>,
+    pub completed_at: Option<DateTime<Utc>>,
+    pub metadata: Value,
+}
+
+impl From<(MessageRow, u32)> for Message {
+    fn from((row, versions): (MessageRow, u32)) -> Self {
+        Self {
+            id: row.id,
+            session_id: row.session_id.as_uuid(),
+            parent_id: row.parent_id,
+            role: json!(row.role),
+            content: row.content,
+            reasoning: row.reasoning,
+            model_id: row.model.as_ref().map(|model| model.id.as_uuid()),
+            provider: row.model.as_ref().map(|model| model.provider.clone()),
+            model: row.model.map(|model| model.name),
+            status: row.status.as_str(),
+            finish_reason: row.finish_reason,
+            error: row.error.map(MessageError::from),
+            tokens_input: row.tokens_input,
+            tokens_output: row.tokens_output,
+            tokens_cached: row.tokens_cached,
+            cost_usd: row.cost.to_string(),
+            version: row.version,
+            versions,
+            attempt: row.attempt,
+            derived_from: row.derived_from.iter().map(|answer| answer.as_uuid()).collect(),
+            attachments: vec![],
+            tool_calls: vec![],
+            created_at: row.created_at,
+            completed_at: row.completed_at,
+            metadata: json!({}),
+        }
+    }
+}
+
+/// A model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelShape {
+    pub id: Uuid,
+    pub provider: String,
+    pub name: String,
+    pub display_name: String,
+    pub context_length: u32,
+    pub max_output: u32,
+    /// Dollars for a thousand tokens; null where the price isn't known.
+    pub input_price: Option<String>,
+    pub output_price: Option<String>,
+    /// Dollars for a million tokens, by class.
+    pub prices: Value,
+    pub capabilities: Vec<String>,
+    pub is_active: bool,
+    pub has_key: bool,
+    pub mcp_config: Value,
+}
+
+/// Nano-dollars for a million tokens, as dollars for `million / divisor` tokens.
+fn dollars(nanos: i64, divisor: i64) -> String {
+    // Prices have at most twelve decimals, so the picture is exact.
+    let pico = i128::from(nanos) * 1_000 / i128::from(divisor);
+    let (whole, rest) = (pico / 1_000_000_000_000, pico % 1_000_000_000_000);
+    let digits = format!("{rest:012}");
+    let digits = digits.trim_end_matches('0');
+    if digits.is_empty() { whole.to_string() } else { format!("{whole}.{digits}") }
+}
+
+impl ModelShape {
+    pub fn new(model: &Model, has_key: bool) -> Self {
+        let prices = model.prices.as_ref();
+        let table = prices.map_or_else(
+            || json!({}),
+            |prices| {
+                let cached = prices.cached_input.unwrap_or(prices.input);
+                json!({
+                    "input": dollars(prices.input, 1), "cached_input": dollars(cached, 1),
+                    "output": dollars(prices.output, 1), "version": model.price_version,
+                })
+            },
+        );
+        Self {
+            id: model.id.as_uuid(),
+            provider: model.provider.clone(),
+            name: model.name.clone(),
+            display_name: model.display_name.clone(),
+            context_length: model.context_length,
+            max_output: model.max_output,
+            input_price: prices.map(|prices| dollars(prices.input, 1_000)),
+            output_price: prices.map(|prices| dollars(prices.output, 1_000)),
+            prices: table,
+            capabilities: model.capabilities.clone(),
+            is_active: true,
+            has_key,
+            mcp_config: json!({}),
+        }
+    }
+}
+
+/// A stored provider key.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Key {
+    pub id: Uuid,
+    pub provider: String,
+    pub name: String,
+    pub key_hint: String,
+    pub mode: &'static str,
+    pub base_url: Option<String>,
+    pub is_valid: bool,
+    pub priority: i32,
+    pub last_validated: Option<DateTime<Utc>>,
+    pub last_used_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    pub version: i32,
+}
+
+impl From<KeyRecord> for Key {
+    fn from(record: KeyRecord) -> Self {
+        Self {
+            id: record.key_id.as_uuid(),
+            provider: record.provider,
+            name: record.name,
+            key_hint: record.key_hint,
+            mode: "server",
+            base_url: record.base_url,
+            is_valid: record.is_valid,
+            priority: record.priority,
+            last_validated: record.last_validated,
+            last_used_at: record.last_used_at,
+            created_at: record.created_at,
+            version: record.version,
+        }
+    }
+}
+
+/// A personal access token without the token.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Token {
+    pub id: Uuid,
+    pub name: String,
+    pub scopes: Vec<String>,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+}
+
+impl From<TokenRecord> for Token {
+    fn from(record: TokenRecord) -> Self {
+        let TokenRecord { token_id, name, scopes, expires_at, created_at, .. } = record;
+        Self { id: token_id.as_uuid(), name, scopes, expires_at, created_at }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn prices_are_exact_decimals() {
+        assert_eq!(super::dollars(150_000_000, 1), "0.15");
+        assert_eq!(super::dollars(150_000_000, 1_000), "0.00015");
+        assert_eq!(super::dollars(0, 1), "0");
+        assert_eq!(super::dollars(3_000_000_000, 1), "3");
+    }
+}

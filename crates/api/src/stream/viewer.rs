@@ -1,0 +1,233 @@
+//! One viewer of one answer: live while it can, catching up when it must, ended by the log at the latest.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use bytes::{Bytes, BytesMut};
+use futures::stream;
+use polyphony_bus::wire::{ChunkBody, ChunkFrame};
+use polyphony_domain::{
+    chunk_map::ChunkKind,
+    turn::{EndFrame, EndKind, Turn},
+};
+use polyphony_eventstore::load::AnswerPlace;
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use uuid::Uuid;
+
+use super::{
+    frame,
+    hub::Ear,
+    position::{Position, Verdict},
+};
+use crate::{error::ApiError, state::AppState};
+
+/// How long the worker of an answer may take to say what it has shown.
+const STATE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often a silent stream looks into the log: the end of an answer may have been lost on the way.
+const LOOK: Duration = Duration::from_secs(2);
+/// Most bytes rendered before they are handed to the connection.
+const WRITE: usize = 32 * 1024;
+
+/// What a viewer watches.
+pub struct Viewing {
+    pub place: AnswerPlace,
+    /// Name of the model, for the frames.
+    pub model: String,
+    /// Where to go on; `None` from the beginning.
+    pub after: Option<Position>,
+    /// The answer was asked for by this very request: there is nothing to catch up with.
+    pub is_new: bool,
+}
+
+/// The stream as a response.
+pub fn sse(state: AppState, viewing: Viewing, ear: Ear) -> Response {
+    let viewer = Viewer::new(state, viewing, ear);
+    let body = Body::from_stream(stream::unfold(viewer, |mut viewer| async {
+        let bytes = viewer.next().await?;
+        Some((Ok::<Bytes, std::convert::Infallible>(bytes), viewer))
+    }));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (headers, body).into_response()
+}
+
+/// Reads an answer to its end without showing it.
+pub async fn wait_for_end(state: AppState, viewing: Viewing, ear: Ear) {
+    let mut viewer = Viewer::new(state, viewing, ear);
+    while viewer.next().await.is_some() {}
+}
+
+struct Viewer {
+    state: AppState,
+    viewing: Viewing,
+    ear: Ear,
+    at: Position,
+    out: BytesMut,
+    begun: bool,
+    ended: bool,
+    heartbeat: tokio::time::Interval,
+    heard: Instant,
+}
+
+impl Viewer {
+    fn new(state: AppState, viewing: Viewing, ear: Ear) -> Self {
+        let period = Duration::from_secs(state.config.stream.heartbeat_seconds.max(1).into());
+        let mut heartbeat = interval_at(Instant::now() + period, period);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let at = viewing.after.unwrap_or_default();
+        let (out, heard) = (BytesMut::with_capacity(1024), Instant::now());
+        Self { state, viewing, ear, at, out, begun: false, ended: false, heartbeat, heard }
+    }
+
+    /// The next bytes for the connection; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        if !self.begun {
+            self.begun = true;
+            self.begin().await;
+            return Some(self.out.split().freeze());
+        }
+        while self.out.is_empty() {
+            if self.ended {
+                return None;
+            }
+            self.wait().await;
+        }
+        while self.out.len() < WRITE && !self.ended {
+            let Some(frame) = self.ear.ready() else { break };
+            self.take(&frame).await;
+        }
+        Some(self.out.split().freeze())
+    }
+
+    async fn begin(&mut self) {
+        // Clients that were cut off together don't come back together.
+        let retry = 1_000 + Uuid::now_v7().as_u128() % 2_000;
+        self.out.extend_from_slice(format!("retry: {retry}\n\n").as_bytes());
+        if !self.viewing.is_new {
+            self.typing_after_catching_up().await;
+            return;
+        }
+        self.typing(1, Some((1, 0)));
+    }
+
+    fn typing(&mut self, attempt: u32, id: Option<(u32, u32)>) {
+        let place = &self.viewing.place;
+        let data = json!({
+            "message_id": place.answer_id, "user_message_id": place.turn_id, "session_id": place.session_id,
+            "model": self.viewing.model, "attempt": attempt,
+        });
+        frame::event(&mut self.out, id, "typing", data.to_string().as_bytes());
+    }
+
+    /// `typing` comes first, but it names the attempt, which catching up finds out.
+    async fn typing_after_catching_up(&mut self) {
+        let retry = self.out.split();
+        self.catch_up().await;
+        let caught_up = self.out.split();
+        self.out = retry;
+        let attempt = self.at.attempt.max(1);
+        // A client that goes on must not be taken back to the beginning by an id.
+        let id = if self.viewing.after.is_some() { None } else { Some((attempt, 0)) };
+        self.typing(attempt, id);
+        self.out.unsplit(caught_up);
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            biased;
+            frame = self.ear.next() => match frame {
+                Some(frame) => self.take(&frame).await,
+                None => self.catch_up().await,
+            },
+            _ = self.heartbeat.tick() => self.out.extend_from_slice(b": heartbeat\n\n"),
+            () = tokio::time::sleep_until(self.heard + LOOK) => self.catch_up().await,
+        }
+    }
+
+    async fn take(&mut self, frame: &ChunkFrame) {
+        self.heard = Instant::now();
+        match self.at.judge(frame) {
+            Verdict::Show => self.show(frame),
+            Verdict::Skip => {}
+            Verdict::Missing => self.catch_up().await,
+        }
+    }
+
+    fn show(&mut self, shown: &ChunkFrame) {
+        frame::frame(&mut self.out, self.viewing.place.answer_id.as_uuid(), &self.viewing.model, shown);
+        self.ended |= shown.is_end();
+    }
+
+    /// Shows what is missing: from the worker that is at it, else from the log.
+    async fn catch_up(&mut self) {
+        self.heard = Instant::now();
+        let answer = self.viewing.place.answer_id;
+        if let Some(state) = self.state.bus.request_chunk_state(answer, STATE_TIMEOUT).await {
+            self.enter(state.attempt, "worker_lost");
+            if state.attempt == self.at.attempt {
+                for frame in state.frames_after(self.at.n) {
+                    self.at.n = frame.n;
+                    self.show(&frame);
+                }
+            }
+            return;
+        }
+        if let Err(error) = self.from_log().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a stream could not be caught up from the log");
+        }
+    }
+
+    /// Goes over to a newer attempt; a viewer that has seen text of an older one is told to forget it.
+    fn enter(&mut self, attempt: u32, reason: &str) {
+        if attempt <= self.at.attempt {
+            return;
+        }
+        let had_seen = self.at.attempt > 0 || (self.viewing.is_new && attempt > 1);
+        self.at = Position { attempt, n: 0 };
+        if had_seen {
+            let answer = self.viewing.place.answer_id;
+            let data = json!({"message_id": answer, "attempt": attempt, "model": self.viewing.model, "reason": reason});
+            frame::event(&mut self.out, Some((attempt, 0)), "restart", data.to_string().as_bytes());
+        }
+    }
+
+    async fn from_log(&mut self) -> Result<(), polyphony_eventstore::StoreError> {
+        let place = self.viewing.place;
+        let (turn, _) = self.state.store.load::<Turn>(place.turn_id.as_uuid()).await?;
+        let Some(answer) = turn.answers.get(&place.answer_id) else { return Ok(()) };
+        let (Some(record), Some(end)) = (&answer.record, EndFrame::of(place.answer_id, answer)) else { return Ok(()) };
+        self.enter(record.attempt, "worker_lost");
+        let reasoning = record.reasoning.as_ref().map_or("", |text| text.as_str());
+        for (n, kind, piece) in record.chunks.cut(record.text.as_str(), reasoning) {
+            if n <= self.at.n {
+                continue;
+            }
+            let piece = Bytes::copy_from_slice(piece.as_bytes());
+            let body = if kind == ChunkKind::Text { ChunkBody::Text(piece) } else { ChunkBody::Reasoning(piece) };
+            self.show(&ChunkFrame { attempt: record.attempt, n, body });
+        }
+        let data = Bytes::from(end.data.to_string());
+        let body = match end.kind {
+            EndKind::Done => ChunkBody::Done(data),
+            EndKind::Error => ChunkBody::Error(data),
+        };
+        self.at.n = end.n;
+        self.show(&ChunkFrame { attempt: record.attempt, n: end.n, body });
+        Ok(())
+    }
+}
+
+/// Reads `Last-Event-ID`.
+pub fn last_event_id(headers: &axum::http::HeaderMap) -> Result<Option<Position>, ApiError> {
+    let Some(id) = headers.get("last-event-id") else { return Ok(None) };
+    let id = id.to_str().ok().and_then(|id| id.parse().ok());
+    id.map(Some).ok_or_else(|| ApiError::invalid("Last-Event-ID", "must look like 1.57"))
+}

@@ -1,0 +1,56 @@
+//! The operator's commands.
+
+use std::io::Write as _;
+
+use anyhow::Context;
+use polyphony_platform::{config::Config, secrets::Secrets};
+use polyphony_projections::{rebuild as rebuilding, usage};
+
+use crate::roles;
+
+/// Writes an error and its causes to standard error.
+pub fn complain(error: &anyhow::Error) {
+    let mut line = format!("polyphony: {error}");
+    for cause in error.chain().skip(1) {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+    }
+    // A closed standard error leaves nobody to complain to.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("standard output is closed")
+}
+
+/// Prints fresh secrets.
+pub fn generate_secrets() -> anyhow::Result<()> {
+    print(&Secrets::generate_toml())
+}
+
+/// Prints the configuration without its secrets, and says whether the secrets load.
+pub fn check_config(config: &Config) -> anyhow::Result<()> {
+    print(&format!("{}\n", config.redacted()?))?;
+    Secrets::load()?;
+    Ok(())
+}
+
+/// Brings Postgres and ClickHouse up to date.
+pub async fn migrate(config: &Config) -> anyhow::Result<()> {
+    let (store, _) = roles::open_store(config).await?;
+    store.migrate().await?;
+    usage::ensure_schema(&usage::client(&config.clickhouse), &config.clickhouse.database).await?;
+    Ok(())
+}
+
+/// Builds one or all read models anew.
+pub async fn rebuild(config: Config, name: Option<String>) -> anyhow::Result<()> {
+    let (store, _) = roles::open_store(&config).await?;
+    let clickhouse = usage::client(&config.clickhouse);
+    let names = name.map_or_else(|| rebuilding::NAMES.map(str::to_owned).to_vec(), |name| vec![name]);
+    for name in names {
+        let events = rebuilding::rebuild(&store, &clickhouse, &name).await?;
+        print(&format!("{name}: {events} events\n"))?;
+    }
+    Ok(())
+}
