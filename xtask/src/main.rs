@@ -1,3 +1,66 @@
-//! What people do: up, test, tidy, codegen, bench.
+//! What people do with the repository: `up`, `test`, `tidy`, `codegen`, `bench`.
 
-fn main() {}
+mod cargo;
+mod codegen;
+mod test;
+mod tidy;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use polyphony_devstack::progress;
+
+#[derive(Parser)]
+#[command(about = "Everything that people do with this repository")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build and start everything privately; print one line when it is ready.
+    Up {
+        /// With optimisation.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Start a stack of its own, run every test, leave nothing behind.
+    Test {
+        /// Passed on to `cargo test`.
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
+    /// Check the repository's rules.
+    Tidy,
+    /// Write the generated files again.
+    Codegen,
+    /// Measure.
+    Bench {
+        /// `smoke`, and what it takes.
+        args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Up { release } => up::run(release),
+        Command::Test { args } => test::run(&args),
+        Command::Tidy => tidy::run(),
+        Command::Codegen => codegen::run(),
+        Command::Bench { args } => cargo::run("bench", &bench(&args), &[]),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress(format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(args: &[String]) -> Vec<String> {
+    let fixed = ["run", "--release", "--package", "polyphony-bench", "--"].map(str::to_owned);
+    fixed.into_iter().chain(args.iter().cloned()).collect()
+}

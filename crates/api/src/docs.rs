@@ -25,9 +25,11 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 /// What stands above the routes.
 pub fn info() -> OpenApi {
     let mut info = Info::new("Polyphony", env!("CARGO_PKG_VERSION"));
-    info.description = Some("One conversation, many models, on one event log. Errors have the form \
+    info.description = Some(
+        "One conversation, many models, on one event log. Errors have the form \
         {\"success\": false, \"error\": {\"code\", \"message\", \"details\"}}."
-        .to_owned());
+            .to_owned(),
+    );
     let mut components = Components::new();
     components.add_security_scheme("bearer", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
     OpenApiBuilder::new()

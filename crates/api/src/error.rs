@@ -138,7 +138,8 @@ impl IntoResponse for ApiError {
         if let Some(source) = &self.source {
             tracing::error!(code = self.code, error = &**source as &dyn std::error::Error, "a request failed");
         }
-        let translated = READS_CHINESE.try_with(|chinese| *chinese).unwrap_or(false).then(|| chinese(self.code)).flatten();
+        let translated =
+            READS_CHINESE.try_with(|chinese| *chinese).unwrap_or(false).then(|| chinese(self.code)).flatten();
         let message = translated.map_or(self.message, str::to_owned);
         let body = json!({
             "success": false,

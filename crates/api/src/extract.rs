@@ -1,6 +1,9 @@
 //! What handlers take: strict bodies and queries, ids, the caller.
 
-use std::{net::{IpAddr, SocketAddr}, str::FromStr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use axum::{
     extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request},
@@ -82,10 +85,11 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        let is_json = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| {
-            let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-            kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
-        });
+        let is_json =
+            request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| {
+                let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+                kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+            });
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let bytes = axum::body::to_bytes(request.into_body(), state.config.http.body_limit_bytes)
             .await
@@ -182,7 +186,9 @@ mod tests {
 
     #[test]
     fn only_a_real_nul_is_refused() {
-        for (text, ok) in [(r#"{"a":"\u0000"}"#, false), (r#"{"a":"\\u0000"}"#, true), (r#"{"a":"\\\u0000"}"#, false), ("{}", true)] {
+        for (text, ok) in
+            [(r#"{"a":"\u0000"}"#, false), (r#"{"a":"\\u0000"}"#, true), (r#"{"a":"\\\u0000"}"#, false), ("{}", true)]
+        {
             assert_eq!(refuse_nul(&Bytes::from(text)).is_ok(), ok, "{text}");
         }
     }

@@ -2,7 +2,10 @@
 
 use std::{hash::Hash, net::IpAddr, num::NonZeroU32, time::Duration};
 
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter, clock::{Clock, DefaultClock}};
+use governor::{
+    DefaultKeyedRateLimiter, Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+};
 
 use crate::error::ApiError;
 
@@ -15,7 +18,8 @@ pub struct Limit<K: Hash + Eq + Clone>(Option<DefaultKeyedRateLimiter<K>>);
 impl<K: Hash + Eq + Clone> Limit<K> {
     /// `burst` at once, then one each `period`; none at all when relaxed.
     fn new(burst: u32, period: Duration, relaxed: bool) -> Self {
-        let quota = Quota::with_period(period).zip(NonZeroU32::new(burst)).map(|(quota, burst)| quota.allow_burst(burst));
+        let quota =
+            Quota::with_period(period).zip(NonZeroU32::new(burst)).map(|(quota, burst)| quota.allow_burst(burst));
         Self(quota.filter(|_| !relaxed).map(RateLimiter::keyed))
     }
 
@@ -25,7 +29,9 @@ impl<K: Hash + Eq + Clone> Limit<K> {
         if limiter.len() > CAPACITY {
             limiter.retain_recent();
         }
-        limiter.check_key(key).map_err(|refused| ApiError::rate_limited(refused.wait_time_from(DefaultClock::default().now())))
+        limiter
+            .check_key(key)
+            .map_err(|refused| ApiError::rate_limited(refused.wait_time_from(DefaultClock::default().now())))
     }
 }
 

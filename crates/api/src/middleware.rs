@@ -39,7 +39,9 @@ pub async fn around(mut request: Request, next: Next) -> Response {
     {
         id.clone_into(&mut meta.request_id);
     }
-    if let Some(trace) = request.headers().get(TRACEPARENT).and_then(|trace| trace.to_str().ok()?.parse::<TraceContext>().ok()) {
+    if let Some(trace) =
+        request.headers().get(TRACEPARENT).and_then(|trace| trace.to_str().ok()?.parse::<TraceContext>().ok())
+    {
         meta.trace = trace.child();
     }
     let chinese = request
@@ -47,7 +49,8 @@ pub async fn around(mut request: Request, next: Next) -> Response {
         .get(header::ACCEPT_LANGUAGE)
         .and_then(|languages| languages.to_str().ok())
         .is_some_and(|languages| languages.trim_start().to_ascii_lowercase().starts_with("zh"));
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
+    let route =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "unknown".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
     let span = tracing::info_span!(
         "http.request", %method, route, request_id = meta.request_id, trace_id = %meta.trace.trace_id()

@@ -2,13 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::{
-    Router,
-    extract::Request,
-    response::Redirect,
-    routing::get,
-    serve::ListenerExt,
-};
+use axum::{Router, extract::Request, response::Redirect, routing::get, serve::ListenerExt};
 use metrics_exporter_prometheus::PrometheusHandle;
 use polyphony_platform::lifecycle::Shutdown;
 use thiserror::Error;
@@ -89,7 +83,8 @@ pub async fn serve(deps: Deps, metrics: PrometheusHandle, shutdown: Shutdown) ->
         private_stop.cancelled().await;
     });
     let private = tokio::spawn(private.into_future());
-    let service = <Router as axum::ServiceExt<Request>>::into_make_service_with_connect_info::<SocketAddr>(router(state));
+    let service =
+        <Router as axum::ServiceExt<Request>>::into_make_service_with_connect_info::<SocketAddr>(router(state));
     let serving = axum::serve(main, service).with_graceful_shutdown({
         let stop = stop.clone();
         async move { stop.cancelled().await }
@@ -122,8 +117,8 @@ pub async fn serve_metrics(
     hard: CancellationToken,
 ) -> Result<(), ServeError> {
     let (listener, _) = listen(address).await?;
-    let serving = axum::serve(listener, health::private(metrics))
-        .with_graceful_shutdown(async move { stop.cancelled().await });
+    let serving =
+        axum::serve(listener, health::private(metrics)).with_graceful_shutdown(async move { stop.cancelled().await });
     tokio::select! {
         done = serving.into_future() => Ok(done?),
         () = hard.cancelled() => Ok(()),

@@ -97,7 +97,10 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
         tasks.spawn(async move {
             // The views in Postgres don't wait for ClickHouse, and nor does the schema of the facts for them.
             if let Err(error) = usage::ensure_schema(&client, &database).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "ClickHouse can't be prepared; its facts will wait");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "ClickHouse can't be prepared; its facts will wait"
+                );
             }
             runner::run_all(deps, stop).await;
             Ok("projector")

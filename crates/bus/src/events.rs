@@ -2,10 +2,7 @@
 
 use std::future::Future;
 
-use async_nats::{
-    HeaderMap,
-    jetstream::message::PublishMessage,
-};
+use async_nats::{HeaderMap, jetstream::message::PublishMessage};
 use futures::{Stream, StreamExt};
 use polyphony_domain::record::{Cursor, StoredEvent};
 

@@ -57,8 +57,7 @@ impl Bus {
     /// # Errors
     /// [`BusError::Failed`] when the consumer can't be made at all.
     pub async fn job_consumer(&self, class: JobClass, config: &WorkerConfig) -> Result<JobConsumer, BusError> {
-        let mut consumer =
-            JobConsumer { bus: self.clone(), class, config: config.clone(), messages: None };
+        let mut consumer = JobConsumer { bus: self.clone(), class, config: config.clone(), messages: None };
         consumer.connect().await?;
         Ok(consumer)
     }

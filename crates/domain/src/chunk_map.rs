@@ -64,7 +64,11 @@ impl ChunkMap {
 
     /// Cuts the two texts into `(number, kind, text)`; whatever the map doesn't cover (an erased or shortened
     /// text) is left out rather than cut inside a character.
-    pub fn cut<'a>(&'a self, text: &'a str, reasoning: &'a str) -> impl Iterator<Item = (u32, ChunkKind, &'a str)> + 'a {
+    pub fn cut<'a>(
+        &'a self,
+        text: &'a str,
+        reasoning: &'a str,
+    ) -> impl Iterator<Item = (u32, ChunkKind, &'a str)> + 'a {
         let (mut text, mut reasoning) = (text, reasoning);
         self.iter().zip(1_u32..).map_while(move |((kind, length), number)| {
             let source = if kind == ChunkKind::Text { &mut text } else { &mut reasoning };

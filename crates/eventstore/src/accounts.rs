@@ -67,10 +67,8 @@ impl Store {
             .bind(&email_index[..])
             .fetch_optional(&self.pool)
             .await?;
-        row.map(|row| {
-            Ok(Credential { account_id: AccountId::new(row.try_get(0)?), password_hash: row.try_get(1)? })
-        })
-        .transpose()
+        row.map(|row| Ok(Credential { account_id: AccountId::new(row.try_get(0)?), password_hash: row.try_get(1)? }))
+            .transpose()
     }
 
     /// Replaces a password hash by a stronger one of the same password.
@@ -110,7 +108,10 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await?;
-            return Ok(Refresh::Rotated { device_id: DeviceId::new(device_id), account_id: AccountId::new(row.try_get(1)?) });
+            return Ok(Refresh::Rotated {
+                device_id: DeviceId::new(device_id),
+                account_id: AccountId::new(row.try_get(1)?),
+            });
         }
         let used = sqlx::query(
             "SELECT device_id, account_id FROM ops.used_refresh_tokens JOIN ops.devices USING (device_id) \
@@ -120,9 +121,10 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await?;
         Ok(match used {
-            Some(row) => {
-                Refresh::Reused { device_id: DeviceId::new(row.try_get(0)?), account_id: AccountId::new(row.try_get(1)?) }
-            }
+            Some(row) => Refresh::Reused {
+                device_id: DeviceId::new(row.try_get(0)?),
+                account_id: AccountId::new(row.try_get(1)?),
+            },
             None => Refresh::Unknown,
         })
     }

@@ -45,7 +45,9 @@ impl StoreError {
     /// Whether the database can't be reached or is overloaded, so that asking again later may help.
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Database(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Protocol(_)) => true,
+            Self::Database(
+                sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Protocol(_),
+            ) => true,
             // 08 connection, 53 resources, 57 operator intervention (shutdown, statement timeout).
             Self::Database(sqlx::Error::Database(error)) => {
                 error.code().is_some_and(|code| ["08", "53", "57"].iter().any(|class| code.starts_with(class)))

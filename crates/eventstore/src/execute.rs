@@ -23,7 +23,8 @@ use crate::{
     CommandContext, Effect, Store, StoreError,
     error::Refused,
     idempotency::{IdempotencyKey, StoredResponse},
-    keys, sealing::Binding,
+    keys,
+    sealing::Binding,
 };
 
 /// How often a command that met a conflict is decided again.
@@ -280,7 +281,8 @@ impl<E: Into<StoreError>> From<E> for AppendError {
         let error = error.into();
         match &error {
             StoreError::Database(sqlx::Error::Database(database))
-                if database.is_unique_violation() && database.table().is_some_and(|table| table.starts_with("events")) =>
+                if database.is_unique_violation()
+                    && database.table().is_some_and(|table| table.starts_with("events")) =>
             {
                 Self::Conflict
             }
@@ -421,4 +423,3 @@ async fn insert(connection: &mut PgConnection, batch: &Batch) -> Result<Cursor, 
     }
     Ok(last)
 }
-

@@ -6,7 +6,11 @@ use polyphony_domain::{
     record::{Cursor, StoredEvent},
 };
 use serde_json::Value;
-use sqlx::{FromRow, postgres::PgRow, types::chrono::{DateTime, Utc}};
+use sqlx::{
+    FromRow,
+    postgres::PgRow,
+    types::chrono::{DateTime, Utc},
+};
 use uuid::Uuid;
 
 use crate::{StoreError, upcast};
@@ -76,6 +80,10 @@ pub fn decode<A: Aggregate>(event: StoredEvent) -> Result<A::Event, StoreError> 
         event.metadata,
     ));
     let (event_type, event_version) = (serialized.event_type, serialized.event_version);
-    serde_json::from_value(serialized.payload)
-        .map_err(|source| StoreError::Unreadable { event_type, event_version, position, source })
+    serde_json::from_value(serialized.payload).map_err(|source| StoreError::Unreadable {
+        event_type,
+        event_version,
+        position,
+        source,
+    })
 }

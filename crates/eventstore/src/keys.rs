@@ -94,10 +94,11 @@ impl Store {
         if missing.is_empty() {
             return Ok(found);
         }
-        let rows = sqlx::query("SELECT root_id, owner_id, kek_version, wrapped FROM ops.data_keys WHERE root_id = ANY($1)")
-            .bind(&missing)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows =
+            sqlx::query("SELECT root_id, owner_id, kek_version, wrapped FROM ops.data_keys WHERE root_id = ANY($1)")
+                .bind(&missing)
+                .fetch_all(&self.pool)
+                .await?;
         for row in rows {
             let (root, owner): (Uuid, Uuid) = (row.try_get(0)?, row.try_get(1)?);
             let wrapped: Option<Vec<u8>> = row.try_get(3)?;
@@ -131,7 +132,13 @@ impl Store {
     ///
     /// # Errors
     /// See [`Store::data_key`].
-    pub async fn seal_column(&self, account: AccountId, label: &str, id: Uuid, clear: &[u8]) -> Result<Vec<u8>, StoreError> {
+    pub async fn seal_column(
+        &self,
+        account: AccountId,
+        label: &str,
+        id: Uuid,
+        clear: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
         let key = self.data_key(account.as_uuid()).await?;
         let aad = vault::aad(&[b"column", label.as_bytes(), account.as_uuid().as_bytes(), id.as_bytes()]);
         Ok(vault::seal(&key, label.as_bytes(), &aad, clear))
@@ -141,7 +148,13 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Sealed`] when it was changed or belongs elsewhere; see also [`Store::data_key`].
-    pub async fn open_column(&self, account: AccountId, label: &str, id: Uuid, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+    pub async fn open_column(
+        &self,
+        account: AccountId,
+        label: &str,
+        id: Uuid,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
         let key = self.data_key(account.as_uuid()).await?;
         let aad = vault::aad(&[b"column", label.as_bytes(), account.as_uuid().as_bytes(), id.as_bytes()]);
         vault::open(&key, label.as_bytes(), &aad, sealed).map_err(|_| StoreError::Sealed)

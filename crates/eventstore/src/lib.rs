@@ -27,6 +27,6 @@ pub use self::{
     context::CommandContext,
     effect::Effect,
     error::StoreError,
-    execute::{Execute, Executed, ExecuteError, Root},
+    execute::{Execute, ExecuteError, Executed, Root},
     store::Store,
 };

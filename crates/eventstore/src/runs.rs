@@ -139,11 +139,8 @@ impl Store {
                 ORDER BY requested_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS due \
              WHERE runs.answer_id = due.answer_id RETURNING {columns}"
         );
-        let rows: Vec<RunRow> = sqlx::query_as(&sql)
-            .bind(f64::from(after_seconds))
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await?;
+        let rows: Vec<RunRow> =
+            sqlx::query_as(&sql).bind(f64::from(after_seconds)).bind(i64::from(limit)).fetch_all(&self.pool).await?;
         Ok(rows.into_iter().map(Run::from).collect())
     }
 }

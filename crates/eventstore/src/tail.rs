@@ -3,7 +3,10 @@
 //! The pair `(xid, position)` below the snapshot's horizon is the only order in which nothing is ever missed: a
 //! position is taken before its transaction commits, so a later position can become visible first.
 
-use polyphony_domain::{ids::AccountId, record::{Cursor, StoredEvent}};
+use polyphony_domain::{
+    ids::AccountId,
+    record::{Cursor, StoredEvent},
+};
 use sqlx::Row;
 
 use crate::{Store, StoreError, frame};

@@ -28,7 +28,15 @@ mod tests {
     use super::*;
 
     fn old() -> SerializedEvent {
-        SerializedEvent::new("id".into(), 1, "thing".into(), "thing_named".into(), "1".into(), json!({"n": "x"}), json!({}))
+        SerializedEvent::new(
+            "id".into(),
+            1,
+            "thing".into(),
+            "thing_named".into(),
+            "1".into(),
+            json!({"n": "x"}),
+            json!({}),
+        )
     }
 
     #[test]

@@ -5,10 +5,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
-    password_hash::phc::PasswordHash,
-};
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version, password_hash::phc::PasswordHash};
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;

@@ -52,7 +52,8 @@ struct File {
 type Keys = BTreeMap<i32, Zeroizing<[u8; 32]>>;
 
 fn key(text: &str) -> Result<Zeroizing<[u8; 32]>, SecretsError> {
-    let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| SecretsError::Malformed("a key is not base64"))?);
+    let bytes =
+        Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| SecretsError::Malformed("a key is not base64"))?);
     let mut key = Zeroizing::new([0; 32]);
     if bytes.len() != key.len() {
         return Err(SecretsError::Malformed("a key has not 32 bytes"));

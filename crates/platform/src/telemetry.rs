@@ -56,7 +56,11 @@ pub fn install_prometheus() -> Result<PrometheusHandle, TelemetryError> {
     for (name, meaning) in metrics_names::METRICS {
         match name {
             name if name.ends_with("_total") => metrics::describe_counter!(*name, *meaning),
-            name if name.ends_with("_in_flight") || name.contains("_lag_") || name.contains("_age_") || name.ends_with("_viewers") => {
+            name if name.ends_with("_in_flight")
+                || name.contains("_lag_")
+                || name.contains("_age_")
+                || name.ends_with("_viewers") =>
+            {
                 metrics::describe_gauge!(*name, *meaning);
             }
             name => metrics::describe_histogram!(*name, *meaning),

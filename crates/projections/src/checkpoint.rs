@@ -54,7 +54,12 @@ pub(crate) async fn advance(
 /// Puts events aside that could not be applied.
 pub(crate) async fn park(connection: &mut PgConnection, name: &str, events: &[Poison]) -> Result<(), ProjectionError> {
     for event in events {
-        tracing::error!(projection = name, position = event.cursor.position, error = event.error, "an event was parked");
+        tracing::error!(
+            projection = name,
+            position = event.cursor.position,
+            error = event.error,
+            "an event was parked"
+        );
         metrics::counter!("polyphony_projection_parked_total", "projection" => name.to_owned()).increment(1);
         sqlx::query(
             "INSERT INTO read.parked_events (projection, xid, position, event_id, error) \

@@ -6,8 +6,8 @@
 mod checkpoint;
 pub mod message_thread;
 mod model;
-pub mod rebuild;
 pub mod reads;
+pub mod rebuild;
 pub mod runner;
 pub mod session_list;
 mod typed;

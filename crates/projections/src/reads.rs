@@ -114,7 +114,10 @@ impl ReadModels {
                 let events = self.store.read_owner_after(owner, place).await?;
                 return Ok(typed::read(&self.store, events).await?.0);
             }
-            if tokio::time::timeout(LOOK, places.wait_for(|places| reached(places))).await.is_ok_and(|seen| seen.is_ok()) {
+            if tokio::time::timeout(LOOK, places.wait_for(|places| reached(places)))
+                .await
+                .is_ok_and(|seen| seen.is_ok())
+            {
                 return Ok(vec![]);
             }
         }

@@ -49,10 +49,9 @@ pub async fn rebuild(store: &Store, clickhouse: &clickhouse::Client, name: &str)
 
 async fn rows<M: RowModel>(store: &Store, bar: &ProgressBar) -> Result<u64, ProjectionError> {
     let shadow = format!("{}_rebuild", M::TABLE);
-    for statement in [
-        format!("DROP TABLE IF EXISTS {shadow}"),
-        format!("CREATE TABLE {shadow} (LIKE {} INCLUDING ALL)", M::TABLE),
-    ] {
+    for statement in
+        [format!("DROP TABLE IF EXISTS {shadow}"), format!("CREATE TABLE {shadow} (LIKE {} INCLUDING ALL)", M::TABLE)]
+    {
         sqlx::query(&statement).execute(store.pool()).await?;
     }
     let mut build = Build { store, bar, at: Cursor::default(), read: 0 };

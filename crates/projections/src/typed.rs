@@ -57,7 +57,10 @@ pub(crate) async fn read(
     events: Vec<StoredEvent>,
 ) -> Result<(Vec<TypedEvent>, Vec<Poison>), StoreError> {
     let is_poison = |error: &StoreError| {
-        matches!(error, StoreError::Unreadable { .. } | StoreError::Sealed | StoreError::NoDataKey | StoreError::Json(_))
+        matches!(
+            error,
+            StoreError::Unreadable { .. } | StoreError::Sealed | StoreError::NoDataKey | StoreError::Json(_)
+        )
     };
     let (mut good, mut bad) = (Vec::with_capacity(events.len()), Vec::new());
     match store.open(events.clone()).await {

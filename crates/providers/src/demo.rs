@@ -113,8 +113,8 @@ impl Adapter for Demo {
     }
 
     async fn stream(&self, rendered: Rendered, _key: Option<&ProviderKey>) -> Result<AdapterStream, ProviderError> {
-        let script: Script = serde_json::from_slice(&rendered.body)
-            .map_err(|_| ProviderError::of(crate::ErrorKind::BadRequest))?;
+        let script: Script =
+            serde_json::from_slice(&rendered.body).map_err(|_| ProviderError::of(crate::ErrorKind::BadRequest))?;
         let (count, pause) = plan(&script.model);
         let mut words = count.map_or_else(|| pieces(&answer(&script)), numbered);
         let most = script.max_tokens.map_or(usize::MAX, |most| most as usize);
@@ -145,7 +145,9 @@ mod tests {
         let options = Options { model: model.into(), max_tokens, ..Options::default() };
         let events: Vec<_> = Demo.stream(Demo.render(&conversation, &options), None).await.unwrap().collect().await;
         let events: Vec<_> = events.into_iter().map(Result::unwrap).collect();
-        let text = events.iter().filter_map(|event| if let AdapterEvent::Text(text) = event { Some(text.as_str()) } else { None });
+        let text = events
+            .iter()
+            .filter_map(|event| if let AdapterEvent::Text(text) = event { Some(text.as_str()) } else { None });
         (text.collect(), events)
     }
 

@@ -148,9 +148,10 @@ impl ProviderError {
             let number = |name: &str| error.get(name)?.as_u64().and_then(|code| u16::try_from(code).ok());
             number("status_code").or_else(|| number("code")).filter(|code| (400..600).contains(code))
         });
-        let retry_after = error.get("details").and_then(Value::as_array).and_then(|details| {
-            details.iter().find_map(|detail| go_duration(detail.get("retryDelay")?.as_str()?))
-        });
+        let retry_after = error
+            .get("details")
+            .and_then(Value::as_array)
+            .and_then(|details| details.iter().find_map(|detail| go_duration(detail.get("retryDelay")?.as_str()?)));
         Self { status, retry_after, ..Self::of(kind_of(status.unwrap_or(0), &codes, &message)) }
     }
 }
@@ -178,22 +179,51 @@ fn kind_of(status: u16, codes: &str, message: &str) -> ErrorKind {
     {
         return ErrorKind::ContextTooLong;
     }
-    if says(&["insufficient_quota", "insufficient balance", "insufficient_balance", "exceeded your current quota", "billing",
-        "arrearage", "credit balance", "insufficient credits", "requires more credits"]) || status == 402
+    if says(&[
+        "insufficient_quota",
+        "insufficient balance",
+        "insufficient_balance",
+        "exceeded your current quota",
+        "billing",
+        "arrearage",
+        "credit balance",
+        "insufficient credits",
+        "requires more credits",
+    ]) || status == 402
     {
         return ErrorKind::QuotaExceeded;
     }
-    if says(&["invalid_api_key", "api_key_invalid", "incorrect api key", "invalid api key", "api key not valid",
-        "authentication_error", "invalid_authentication", "no auth credentials"]) || status == 401
+    if says(&[
+        "invalid_api_key",
+        "api_key_invalid",
+        "incorrect api key",
+        "invalid api key",
+        "api key not valid",
+        "authentication_error",
+        "invalid_authentication",
+        "no auth credentials",
+    ]) || status == 401
     {
         return ErrorKind::InvalidKey;
     }
-    if says(&["content_filter", "content_policy", "data_inspection_failed", "content management policy", "contentfilter"]) {
+    if says(&[
+        "content_filter",
+        "content_policy",
+        "data_inspection_failed",
+        "content management policy",
+        "contentfilter",
+    ]) {
         return ErrorKind::ContentFilter;
     }
-    if says(&["model_not_found", "does not exist", "model not found", "unknown model", "no such model", "model_decommissioned",
-        "not a valid model"])
-        || status == 404
+    if says(&[
+        "model_not_found",
+        "does not exist",
+        "model not found",
+        "unknown model",
+        "no such model",
+        "model_decommissioned",
+        "not a valid model",
+    ]) || status == 404
     {
         return ErrorKind::ModelUnavailable;
     }

@@ -16,7 +16,9 @@ use futures::stream::BoxStream;
 
 pub use self::{
     error::{ErrorKind, ProviderError},
-    types::{AdapterEvent, Conversation, FinishReason, Loss, Message, Options, Part, ProviderKey, Rendered, Role, Usage},
+    types::{
+        AdapterEvent, Conversation, FinishReason, Loss, Message, Options, Part, ProviderKey, Rendered, Role, Usage,
+    },
 };
 
 /// The events of one generation. It ends after [`AdapterEvent::Finish`], or with an error; a stream that ends

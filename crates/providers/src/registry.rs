@@ -54,12 +54,7 @@ impl Registry {
     pub fn new(config: &Config, client: Client) -> Result<Self, RegistryError> {
         let mut providers = HashMap::new();
         let quirks = Quirks { key_optional: true, ..Quirks::COMMON };
-        let demo = Provider {
-            display_name: "Demo".to_owned(),
-            adapter: Arc::new(Demo),
-            quirks,
-            operator_key: None,
-        };
+        let demo = Provider { display_name: "Demo".to_owned(), adapter: Arc::new(Demo), quirks, operator_key: None };
         providers.insert("demo".to_owned(), demo);
         let declared = |name: &str| config.providers.get(name);
         for preset in presets() {
@@ -84,7 +79,12 @@ impl Registry {
                 Some(_) => return Err(RegistryError(name.clone(), "kind must be `compatible`")),
                 // Known by the contract; their adapters are not built yet, so only their base URL may be named.
                 None if ["anthropic", "gemini"].contains(&name.as_str()) => continue,
-                None => return Err(RegistryError(name.clone(), "it is not a known name, so it needs kind = \"compatible\"")),
+                None => {
+                    return Err(RegistryError(
+                        name.clone(),
+                        "it is not a known name, so it needs kind = \"compatible\"",
+                    ));
+                }
             }
             let base_url = own.base_url.as_ref().ok_or_else(|| RegistryError(name.clone(), "it needs a base_url"))?;
             let provider = Provider {
@@ -103,9 +103,11 @@ impl Registry {
     /// # Errors
     /// The curated file can't be read, which a test rules out.
     pub fn catalog(&self, config: &Config) -> Result<Catalog, serde_json::Error> {
-        let declared = config.providers.iter().filter(|(name, _)| self.providers.contains_key(*name)).flat_map(
-            |(provider, own)| items(&own.models).map(|name| Model::declared(provider, name)),
-        );
+        let declared = config
+            .providers
+            .iter()
+            .filter(|(name, _)| self.providers.contains_key(*name))
+            .flat_map(|(provider, own)| items(&own.models).map(|name| Model::declared(provider, name)));
         Catalog::new(|provider| self.providers.contains_key(provider), declared)
     }
 

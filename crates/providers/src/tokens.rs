@@ -67,9 +67,9 @@ pub async fn count_text(text: String, provider: &str) -> TokenCount {
 /// Counts what a conversation costs as input.
 pub async fn count_conversation(conversation: Conversation, provider: &str) -> TokenCount {
     let mut total = TokenCount { tokens: 0, estimated: false };
-    let texts = conversation.system.into_iter().chain(conversation.messages.into_iter().flat_map(|message| {
-        message.parts.into_iter().map(|Part::Text(text)| text)
-    }));
+    let texts = conversation.system.into_iter().chain(
+        conversation.messages.into_iter().flat_map(|message| message.parts.into_iter().map(|Part::Text(text)| text)),
+    );
     for text in texts {
         let counted = count_text(text, provider).await;
         total.tokens += counted.tokens + MESSAGE_OVERHEAD;

@@ -73,13 +73,20 @@ fn every_recording_assembles_to_what_its_provider_sent() {
             let tools: Vec<_> = choice["tools"].as_object().into_iter().flatten().map(|(_, tool)| tool).collect();
             assert_eq!(got.tools.len(), tools.len(), "{file}");
             for ((id, name, arguments), tool) in got.tools.iter().zip(tools) {
-                assert_eq!((id.as_str(), name.as_str()), (tool["id"].as_str().unwrap(), tool["name"].as_str().unwrap()));
+                assert_eq!(
+                    (id.as_str(), name.as_str()),
+                    (tool["id"].as_str().unwrap(), tool["name"].as_str().unwrap())
+                );
                 let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
                 assert_eq!(read(arguments), read(tool["args"].as_str().unwrap()), "{file}");
             }
         }
         let count = |usage: &Value| (usage["prompt_tokens"].as_u64(), usage["completion_tokens"].as_u64());
-        assert_eq!(got.usage.as_ref().map(count), expected["usage"].as_object().map(|_| count(&expected["usage"])), "{file}");
+        assert_eq!(
+            got.usage.as_ref().map(count),
+            expected["usage"].as_object().map(|_| count(&expected["usage"])),
+            "{file}"
+        );
     }
 }
 

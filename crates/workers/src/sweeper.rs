@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use polyphony_bus::{Bus, wire::{Job, JobClass}};
+use polyphony_bus::{
+    Bus,
+    wire::{Job, JobClass},
+};
 use polyphony_eventstore::Store;
 use polyphony_platform::telemetry::TraceContext;
 use tokio_util::sync::CancellationToken;

@@ -36,7 +36,11 @@ const COOKIE: &str = "__Host-polyphony-refresh";
 const EMAIL: &str = "email";
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(register)).routes(routes!(login)).routes(routes!(refresh)).routes(routes!(logout))
+    OpenApiRouter::new()
+        .routes(routes!(register))
+        .routes(routes!(login))
+        .routes(routes!(refresh))
+        .routes(routes!(logout))
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -95,10 +95,9 @@ async fn choose<'a>(
     session: &Session,
 ) -> Result<(&'a Model, Option<KeyId>), ApiError> {
     let model = match asked {
-        Some(reference) => state
-            .catalog
-            .resolve(reference)
-            .ok_or_else(|| ApiError::invalid("model_id", "there is no such model"))?,
+        Some(reference) => {
+            state.catalog.resolve(reference).ok_or_else(|| ApiError::invalid("model_id", "there is no such model"))?
+        }
         None => match session.model.as_deref().map(|slug| state.catalog.resolve(slug)) {
             Some(model) => model.ok_or_else(|| {
                 let message = "this deployment doesn't serve the session's model any more";
@@ -127,7 +126,11 @@ async fn first_usable(state: &AppState, owner: AccountId) -> Result<&Model, ApiE
         model.provider != "demo" && (keyed.contains(&model.provider) || !state.registry.needs_key(&model.provider))
     };
     let models = state.catalog.models().iter();
-    models.clone().find(usable).or_else(|| state.catalog.resolve(DEMO)).ok_or_else(|| ApiError::internal("no demo model"))
+    models
+        .clone()
+        .find(usable)
+        .or_else(|| state.catalog.resolve(DEMO))
+        .ok_or_else(|| ApiError::internal("no demo model"))
 }
 
 /// The answer that a prompt replies to, and what keeps a second prompt from replying to it meanwhile.
@@ -217,11 +220,7 @@ async fn ask(
     Ok((Asked { place, model: model.name.clone(), is_new: true }, ear))
 }
 
-async fn reattach(
-    state: &AppState,
-    caller: Caller,
-    data: &Value,
-) -> Result<(Asked, crate::stream::Ear), ApiError> {
+async fn reattach(state: &AppState, caller: Caller, data: &Value) -> Result<(Asked, crate::stream::Ear), ApiError> {
     let id = data["message_id"].as_str().and_then(|id| id.parse().ok()).ok_or_else(ApiError::not_found)?;
     watch(state, caller, id).await
 }
@@ -253,7 +252,10 @@ async fn completions(
     Body { value: body, request_hash }: Body<Completion>,
 ) -> Result<Response, ApiError> {
     let wants_ids = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).is_some_and(|accept| {
-        accept.split(',').next().is_some_and(|first| first.split(';').next().unwrap_or_default().trim() == "application/json")
+        accept
+            .split(',')
+            .next()
+            .is_some_and(|first| first.split(';').next().unwrap_or_default().trim() == "application/json")
     });
     let (asked, ear) = ask(&state, caller, &origin, &headers, body, request_hash).await?;
     if wants_ids {
@@ -279,7 +281,8 @@ async fn completions_sync(
     let id = asked.place.answer_id;
     let waiting = wait_for_end(state.clone(), asked.viewing(None), ear);
     if tokio::time::timeout(SYNC_TIMEOUT, waiting).await.is_err() {
-        let error = ApiError::new(StatusCode::GATEWAY_TIMEOUT, "PROVIDER_TIMEOUT", "the answer takes very long; it goes on");
+        let error =
+            ApiError::new(StatusCode::GATEWAY_TIMEOUT, "PROVIDER_TIMEOUT", "the answer takes very long; it goes on");
         return Err(error.with_detail("message_id", id.to_string()));
     }
     let (row, versions) =

@@ -50,7 +50,11 @@ struct AddKey {
 
 fn hint(key: &str) -> String {
     let tail: Vec<char> = key.chars().rev().take(4).collect();
-    if key.chars().count() < HINT_FROM { "••••".to_owned() } else { format!("…{}", tail.iter().rev().collect::<String>()) }
+    if key.chars().count() < HINT_FROM {
+        "••••".to_owned()
+    } else {
+        format!("…{}", tail.iter().rev().collect::<String>())
+    }
 }
 
 /// The caller's keys.
@@ -136,9 +140,10 @@ async fn add(
 
 fn check_base_url(state: &AppState, url: &str) -> Result<String, ApiError> {
     let url = Url::parse(url).map_err(|_| ApiError::invalid("base_url", "must be a URL"))?;
-    state.egress.check_url(&url).map_err(|blocked| {
-        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "EGRESS_BLOCKED", blocked.to_string())
-    })?;
+    state
+        .egress
+        .check_url(&url)
+        .map_err(|blocked| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "EGRESS_BLOCKED", blocked.to_string()))?;
     Ok(url.into())
 }
 

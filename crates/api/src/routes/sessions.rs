@@ -1,9 +1,6 @@
 //! Sessions: opened, listed, read, changed.
 
-use axum::{
-    extract::State,
-    http::HeaderMap,
-};
+use axum::{extract::State, http::HeaderMap};
 use polyphony_domain::{
     ids::{AccountId, SessionId},
     session::{Session as Aggregate, SessionCommand},

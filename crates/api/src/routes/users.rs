@@ -29,10 +29,7 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(me))
-        .routes(routes!(list_tokens, issue_token))
-        .routes(routes!(revoke_token))
+    OpenApiRouter::new().routes(routes!(me)).routes(routes!(list_tokens, issue_token)).routes(routes!(revoke_token))
 }
 
 /// Reads an account from the log.

@@ -122,7 +122,10 @@ mod tests {
 
     #[test]
     fn a_new_account_is_registered() {
-        TestFramework::<Account>::with(()).given_no_previous_events().when(register()).then_expect_events(vec![registered()]);
+        TestFramework::<Account>::with(())
+            .given_no_previous_events()
+            .when(register())
+            .then_expect_events(vec![registered()]);
     }
 
     #[test]

@@ -105,7 +105,13 @@ mod tests {
     use super::*;
 
     fn details() -> KeyDetails {
-        KeyDetails { provider: "openai".into(), name: "work".into(), key_hint: "…abcd".into(), base_url: None, priority: 0 }
+        KeyDetails {
+            provider: "openai".into(),
+            name: "work".into(),
+            key_hint: "…abcd".into(),
+            base_url: None,
+            priority: 0,
+        }
     }
 
     #[test]

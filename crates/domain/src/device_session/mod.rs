@@ -92,7 +92,9 @@ impl Aggregate for DeviceSession {
         sink: &EventSink<Self>,
     ) -> Result<(), DeviceSessionError> {
         match command {
-            DeviceSessionCommand::SignIn { .. } if self.account_id.is_some() => Err(DeviceSessionError::AlreadySignedIn),
+            DeviceSessionCommand::SignIn { .. } if self.account_id.is_some() => {
+                Err(DeviceSessionError::AlreadySignedIn)
+            }
             DeviceSessionCommand::SignIn { account_id, device_name } => {
                 let device_name = device_name.map(Personal::from);
                 sink.write(DeviceSessionEvent::DeviceSignedIn { account_id, device_name }, self).await;

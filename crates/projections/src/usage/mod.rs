@@ -34,7 +34,8 @@ pub fn client(config: &ClickhouseConfig) -> clickhouse::Client {
     // Both can only fail for URLs without a host.
     let _ = url.set_username("");
     let _ = url.set_password(None);
-    let client = clickhouse::Client::default().with_url(url.as_str().trim_end_matches('/')).with_database(&config.database);
+    let client =
+        clickhouse::Client::default().with_url(url.as_str().trim_end_matches('/')).with_database(&config.database);
     let client = if user.is_empty() { client } else { client.with_user(user) };
     match password {
         Some(password) => client.with_password(password),
@@ -182,7 +183,12 @@ impl Projection for UsageFacts {
         NAME
     }
 
-    async fn apply(&self, deps: &Deps, from: Checkpoint, mut events: Vec<StoredEvent>) -> Result<Cursor, ProjectionError> {
+    async fn apply(
+        &self,
+        deps: &Deps,
+        from: Checkpoint,
+        mut events: Vec<StoredEvent>,
+    ) -> Result<Cursor, ProjectionError> {
         let Some(last) = events.last().map(|event| event.cursor) else { return Ok(from.cursor) };
         let to = boundary(deps, from, last).await?;
         if to != last {

@@ -136,7 +136,8 @@ pub(crate) async fn overview(
     let series = series
         .into_iter()
         .map(|sums| {
-            let date = NaiveDate::from_ymd_opt(1970, 1, 1).and_then(|epoch| epoch.checked_add_days(Days::new(sums.day.into())));
+            let date = NaiveDate::from_ymd_opt(1970, 1, 1)
+                .and_then(|epoch| epoch.checked_add_days(Days::new(sums.day.into())));
             Day { date: date.unwrap_or(today), totals: sums.into() }
         })
         .collect();

@@ -159,8 +159,14 @@ impl Adapter for Compatible {
             converter.whole(&body, &mut events);
             return Ok(stream::iter(events).boxed());
         }
-        let reading =
-            Reading { response, converter, ready: VecDeque::new(), ended: false, timeouts: self.timeouts, content: Instant::now() };
+        let reading = Reading {
+            response,
+            converter,
+            ready: VecDeque::new(),
+            ended: false,
+            timeouts: self.timeouts,
+            content: Instant::now(),
+        };
         Ok(stream::unfold(reading, Reading::next).boxed())
     }
 }
@@ -202,7 +208,8 @@ impl Reading {
             Ok(Err(error)) => {
                 // A connection that breaks after the end marker was read has nothing left to say.
                 if !self.converter.is_finished() {
-                    events.push(Err(ProviderError { kind: ErrorKind::Interrupted, ..ProviderError::transport(&error) }));
+                    events
+                        .push(Err(ProviderError { kind: ErrorKind::Interrupted, ..ProviderError::transport(&error) }));
                 } else {
                     self.converter.finish(&mut events);
                 }

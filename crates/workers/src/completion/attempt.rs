@@ -13,8 +13,8 @@ use polyphony_bus::{
 use polyphony_domain::{
     ids::{AnswerId, TurnId},
     turn::{
-        Answer, AnswerEnd, AttemptReason, AttemptRecord, EndFrame, EndKind, ErrorRecord, Finish, Timings, Turn, TurnCommand,
-        TurnError, UsageRecord,
+        Answer, AnswerEnd, AttemptReason, AttemptRecord, EndFrame, EndKind, ErrorRecord, Finish, Timings, Turn,
+        TurnCommand, TurnError, UsageRecord,
     },
 };
 use polyphony_eventstore::{
@@ -174,9 +174,7 @@ impl Worker<'_> {
             .store
             .command::<Turn>(self.context(), Root::Existing(job.session_id.as_uuid()))
             .from_known(turn.aggregate.clone(), turn.version)
-            .effects(move |_, _| {
-                vec![Effect::StartRun { answer_id, attempt, worker: worker.clone(), lease_seconds }]
-            })
+            .effects(move |_, _| vec![Effect::StartRun { answer_id, attempt, worker: worker.clone(), lease_seconds }])
             .run(job.turn_id.as_uuid(), command)
             .await;
         match started {
@@ -193,11 +191,7 @@ impl Worker<'_> {
         }
     }
 
-    async fn generate(
-        &self,
-        started: &Started,
-        emitter: &mut Emitter,
-    ) -> Result<(Ended, Report, String), StoreError> {
+    async fn generate(&self, started: &Started, emitter: &mut Emitter) -> Result<(Ended, Report, String), StoreError> {
         let answer = &started.answer;
         if answer.stop_requested {
             return Ok((Ended::Stopped, Report::default(), String::new()));
@@ -276,8 +270,8 @@ impl Worker<'_> {
         let model = self.deps.catalog.resolve(&started.answer.model.id.to_string());
         let queue_ms = Utc::now().timestamp_millis() - self.job().requested_at_ms;
         let total_ms = millis_since(started.since);
-        let first_chunk_ms = first_chunk
-            .map(|first| u64::try_from(first.duration_since(started.since).as_millis()).unwrap_or(u64::MAX));
+        let first_chunk_ms =
+            first_chunk.map(|first| u64::try_from(first.duration_since(started.since).as_millis()).unwrap_or(u64::MAX));
         let record = AttemptRecord {
             attempt: started.attempt,
             model: started.answer.model.clone(),
@@ -327,11 +321,7 @@ impl Worker<'_> {
     }
 
     /// Stores the end; `None` when another attempt has taken over meanwhile, so that this one counts for nothing.
-    async fn store_end(
-        &self,
-        started: &Started,
-        end: AnswerEnd,
-    ) -> Result<Option<Answer>, StoreError> {
+    async fn store_end(&self, started: &Started, end: AnswerEnd) -> Result<Option<Answer>, StoreError> {
         let (answer_id, attempt, turn) = (self.job().answer_id, started.attempt, self.job().turn_id);
         let mut pause = Duration::from_millis(250);
         for tried in 1.. {
@@ -344,7 +334,9 @@ impl Worker<'_> {
                     return Ok(turn.answers.get(&answer_id).filter(|answer| answer.attempt == attempt).cloned());
                 }
                 Err(ExecuteError::Domain(_) | ExecuteError::Store(StoreError::Refused(_))) => return Ok(None),
-                Err(ExecuteError::Store(error)) if !error.is_unavailable() || tried >= STORE_TRIES => return Err(error),
+                Err(ExecuteError::Store(error)) if !error.is_unavailable() || tried >= STORE_TRIES => {
+                    return Err(error);
+                }
                 Err(ExecuteError::Conflict | ExecuteError::Store(_)) => {
                     tracing::warn!(tried, "the end of an answer could not be stored yet");
                     tokio::select! {

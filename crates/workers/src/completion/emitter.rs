@@ -104,9 +104,7 @@ impl Emitter {
     /// Resolves when something may be done: a publish was acknowledged, or held text is due. Call [`Self::turn`] then.
     pub(super) async fn ready(&mut self) {
         let wait = LONGEST_WAIT.saturating_sub(self.held_since.elapsed());
-        let due = async {
-            if self.held.is_empty() { pending().await } else { tokio::time::sleep(wait).await }
-        };
+        let due = async { if self.held.is_empty() { pending().await } else { tokio::time::sleep(wait).await } };
         match &mut self.in_flight {
             None => pending().await,
             Some(ack) => tokio::select! {

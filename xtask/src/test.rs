@@ -1,0 +1,49 @@
+//! `cargo xtask test`: formatting, lints, then every test against a stack of its own.
+
+use std::{fs, process::Stdio};
+
+use anyhow::{Context, Result};
+use polyphony_devstack::{Deps, Stack, StackOptions, progress};
+
+use crate::cargo;
+
+fn has(component: &str) -> bool {
+    let probe = [component, "--version"].map(str::to_owned);
+    cargo::command(&probe).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
+
+/// Runs everything. The stack goes with this process, however it ends.
+///
+/// # Errors
+/// Something failed; it has said what.
+pub fn run(args: &[String]) -> Result<()> {
+    if has("fmt") {
+        cargo::run("cargo fmt --check", &words("fmt --all --check"), &[])?;
+    } else {
+        progress("rustfmt is not installed: formatting is not checked");
+    }
+    if has("clippy") {
+        cargo::run("clippy", &words("clippy --workspace --all-targets --quiet -- -D warnings"), &[])?;
+    } else {
+        progress("clippy is not installed: lints are not checked");
+    }
+    let programs = cargo::build(&["polyphony", "chdb-server"], false)?;
+    let deps = Deps::install()?;
+    progress("starting a stack for the tests");
+    let mut stack = Stack::start(&deps, StackOptions::temporary(&programs.join("chdb-server"))?)?;
+    let endpoints = stack.folder().join("endpoints.json");
+    fs::write(&endpoints, serde_json::to_string(stack.endpoints())?)?;
+    let (endpoints, programs) = (
+        endpoints.to_str().context("the folder's name is not UTF-8")?,
+        programs.to_str().context("the folder's name is not UTF-8")?,
+    );
+    let envs = [("POLYPHONY_TEST_STACK", endpoints), ("POLYPHONY_TEST_BINARIES", programs)];
+    let all: Vec<String> = words("test --workspace").into_iter().chain(args.iter().cloned()).collect();
+    let tested = cargo::run("a test", &all, &envs);
+    stack.stop()?;
+    tested
+}
