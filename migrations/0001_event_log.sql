@@ -196,7 +196,7 @@ CREATE INDEX runs_by_session ON ops.runs (session_id);
 -- Where the relay stands; `epoch` fences a leader that has been replaced.
 CREATE TABLE ops.relay
 (
-    only     boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     epoch    bigint NOT NULL DEFAULT 0,
     xid      xid8   NOT NULL DEFAULT '0',
     position bigint NOT NULL DEFAULT 0

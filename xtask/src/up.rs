@@ -75,7 +75,7 @@ pub fn run(release: bool) -> Result<()> {
     let mut product = Guarded::spawn(&spec)?;
     let address = address()?;
     let begun = Instant::now();
-    while get_status(&format!("http://{address}/readyz")).ok() != Some(200) {
+    while get_status(address.port(), "/readyz").ok() != Some(200) {
         if product.exited()?.is_some() {
             bail!("polyphony has ended:\n{}", product.log_tail());
         }

@@ -58,7 +58,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
     let (store, secrets) = open_store(&config).await?;
     // A name that is unique for this process: leases and events carry it.
     let name = format!("{}-{}-{}", roles.name(), std::process::id(), &polyphony_platform::vault::random_token("")[..8]);
-    let bus = Bus::connect(&config.nats.url, &name).await.context("NATS can't be reached")?;
+    let bus = Bus::connect(&config.nats.url, &name).await?;
     let clickhouse = usage::client(&config.clickhouse);
     let mut egress = EgressPolicy::from_config(&config);
     for preset in polyphony_providers::compatible::presets() {

@@ -20,7 +20,7 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectOptions, Event,
+    Client, ConnectOptions, Event, ServerAddr,
     jetstream::{self, Context},
 };
 use thiserror::Error;
@@ -74,8 +74,14 @@ impl Bus {
     pub async fn connect(url: &str, name: &str) -> Result<Self, BusError> {
         let connected = Arc::new(AtomicBool::new(false));
         let reconnected = Arc::new(Notify::new());
-        let servers: Vec<String> = url.split(',').map(|server| server.trim().to_owned()).collect();
-        let options = ConnectOptions::new()
+        let servers: Vec<ServerAddr> =
+            url.split(',').map(|server| server.trim().parse()).collect::<Result<_, _>>().map_err(BusError::failed)?;
+        let mut options = ConnectOptions::new();
+        // The client doesn't take them out of the URL by itself.
+        if let Some((user, password)) = servers.iter().find_map(|server| server.username().zip(server.password())) {
+            options = options.user_and_password(user.to_owned(), password.to_owned());
+        }
+        let options = options
             .name(name)
             .connection_timeout(TIMEOUT)
             .request_timeout(Some(TIMEOUT))

@@ -107,7 +107,8 @@ impl From<Sums> for Totals {
 const SUMS: &str = "sum(requests) AS requests, sum(errors) AS errors, sum(tokens_input) AS tokens_input, \
      sum(tokens_output) AS tokens_output, sum(cost_nanos) AS cost_nanos, uniqExactMerge(sessions) AS sessions, \
      quantilesTDigestMerge(0.5, 0.95)(latency) AS latency, quantilesTDigestMerge(0.5, 0.95)(first_chunk) AS first_chunk \
-     FROM usage_daily WHERE user_id = toUUID(?) AND day >= toDate(?) AND day <= toDate(?)";
+     FROM usage_daily WHERE usage_daily.user_id = toUUID(?) \
+     AND usage_daily.day >= toDate(?) AND usage_daily.day <= toDate(?)";
 
 /// Reads the overview of one person. The user is the first term of every query.
 pub(crate) async fn overview(
