@@ -1,1 +1,79 @@
-//! Black-box tests through the binary.
+//! A deployment of the real product for one test, and a client that speaks the contract.
+#![expect(clippy::unwrap_used, reason = "test support: what fails here is a failed test")]
+
+mod client;
+
+use std::collections::HashMap;
+
+use polyphony_testkit::{ClickhouseDatabase, Private, Role, TestDatabase, clickhouse_database, database, private_nats};
+
+pub use self::client::{Client, Event, Stream, read};
+
+/// A database, a message bus and an analytics database of one's own.
+pub struct Deployment {
+    /// Postgres, migrated and empty.
+    pub database: TestDatabase,
+    /// NATS, which a test may kill and wipe.
+    pub nats: Private,
+    clickhouse: ClickhouseDatabase,
+    extra: HashMap<String, String>,
+}
+
+impl Deployment {
+    /// With further settings for its roles.
+    pub async fn new(extra: &[(&str, &str)]) -> Self {
+        let (database, nats, clickhouse) = tokio::join!(database(), private_nats(), clickhouse_database());
+        let extra = extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Self { database, nats, clickhouse, extra }
+    }
+
+    fn envs(&self) -> HashMap<String, String> {
+        let mut envs = self.extra.clone();
+        envs.insert("DATABASE_URL".into(), self.database.url.clone());
+        envs.insert("NATS_URL".into(), self.nats.url().to_owned());
+        envs.insert("CLICKHOUSE_URL".into(), self.clickhouse.url_with_database());
+        // Quick scripted models, and a lease that doesn't keep a test waiting.
+        let models = "demo-n40-i10,demo-n300-i10,demo-n2000-i1,demo-n20000-i0";
+        envs.entry("POLYPHONY_PROVIDERS__DEMO__MODELS".into()).or_insert(models.into());
+        for (name, value) in [("LEASE_SECONDS", "2"), ("HEARTBEAT_SECONDS", "1"), ("DRAIN_SECONDS", "2")] {
+            envs.entry(format!("POLYPHONY_WORKER__{name}")).or_insert(value.into());
+        }
+        envs.entry("POLYPHONY_DATABASE__MAX_CONNECTIONS".into()).or_insert("8".into());
+        envs.entry("POLYPHONY_LIMITS__RELAXED".into()).or_insert("true".into());
+        envs
+    }
+
+    /// Starts a role and waits until it is ready.
+    pub async fn start(&self, role: &str) -> Role {
+        Role::start(&[role], self.envs()).await
+    }
+
+    /// Runs a command of the operator's to its end and expects that it succeeds.
+    pub async fn run(&self, args: &[&str]) -> String {
+        let output = polyphony_testkit::run(args, self.envs());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// One number from the database.
+    pub async fn count(&self, sql: &str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.database.pool).await.unwrap()
+    }
+
+    /// One text from the database; empty for null.
+    pub async fn text(&self, sql: &str) -> String {
+        sqlx::query_scalar::<_, Option<String>>(sql).fetch_one(&self.database.pool).await.unwrap().unwrap_or_default()
+    }
+}
+
+/// Waits for a condition outside, at most 30 seconds.
+pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}

@@ -21,10 +21,13 @@ const FRESH: Duration = Duration::from_secs(30);
 /// Most keys held open at a time: 50,000 × 32 bytes.
 const CAPACITY: usize = 50_000;
 
+/// When a key was looked up, and the key; none for one that has been destroyed.
+type Opened = (Instant, Option<Arc<Dek>>);
+
 /// The ring, and the keys that were opened lately.
 pub(crate) struct DataKeys {
     kek: KekRing,
-    open: Mutex<HashMap<Uuid, (Instant, Option<Arc<Dek>>)>>,
+    open: Mutex<HashMap<Uuid, Opened>>,
 }
 
 impl DataKeys {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug)]
 pub(crate) enum Payload {
     Session(SessionEvent),
-    Turn(TurnEvent),
+    Turn(Box<TurnEvent>),
     /// An event of another aggregate.
     Other,
 }
@@ -45,7 +45,7 @@ fn typed(event: StoredEvent) -> Result<TypedEvent, StoreError> {
     let (root_id, owner_id, at) = (event.root_id, event.owner_id, event.recorded_at);
     let payload = match event.aggregate_type.as_str() {
         Session::TYPE => Payload::Session(decode::<Session>(event)?),
-        Turn::TYPE => Payload::Turn(decode::<Turn>(event)?),
+        Turn::TYPE => Payload::Turn(Box::new(decode::<Turn>(event)?)),
         _ => Payload::Other,
     };
     Ok(TypedEvent { event_id, cursor, aggregate_id, root_id, owner_id, at, payload })

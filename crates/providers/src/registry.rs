@@ -73,7 +73,7 @@ impl Registry {
             };
             providers.insert(preset.name.to_owned(), provider);
         }
-        for (name, own) in config.providers.iter().filter(|(name, _)| preset(name).is_none()) {
+        for (name, own) in config.providers.iter().filter(|(name, _)| preset(name).is_none() && *name != "demo") {
             match own.kind.as_deref() {
                 Some("compatible") => {}
                 Some(_) => return Err(RegistryError(name.clone(), "kind must be `compatible`")),

@@ -1,4 +1,5 @@
 //! Recorded streams of real hosts, whole, in small pieces, with CRLF and cut at every event.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{fs, path::Path};
 

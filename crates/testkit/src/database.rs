@@ -87,7 +87,7 @@ fn reaper() -> &'static mpsc::Sender<String> {
                 let dropped = runtime.block_on(async {
                     let mut server = connect().await?;
                     server.execute(format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)").as_str()).await?;
-                    server.close().await
+                    anyhow::Ok(server.close().await?)
                 });
                 // A database that stays costs 8 MB until the cluster goes.
                 drop(dropped);

@@ -180,7 +180,7 @@ impl Viewer {
             }
             return;
         }
-        if let Err(error) = self.from_log().await {
+        if let Err(error) = self.replay_log().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a stream could not be caught up from the log");
         }
     }
@@ -199,7 +199,7 @@ impl Viewer {
         }
     }
 
-    async fn from_log(&mut self) -> Result<(), polyphony_eventstore::StoreError> {
+    async fn replay_log(&mut self) -> Result<(), polyphony_eventstore::StoreError> {
         let place = self.viewing.place;
         let (turn, _) = self.state.store.load::<Turn>(place.turn_id.as_uuid()).await?;
         let Some(answer) = turn.answers.get(&place.answer_id) else { return Ok(()) };

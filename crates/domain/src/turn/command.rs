@@ -92,6 +92,6 @@ pub enum TurnCommand {
         /// The answer.
         answer_id: AnswerId,
         /// How.
-        end: AnswerEnd,
+        end: Box<AnswerEnd>,
     },
 }

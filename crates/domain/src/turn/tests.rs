@@ -40,7 +40,7 @@ fn record(attempt: u32) -> AttemptRecord {
 
 fn complete(attempt: u32) -> TurnCommand {
     let end = AnswerEnd::Completed(record(attempt), Finish { reason: "stop".into() });
-    TurnCommand::End { answer_id: answer_id(), end }
+    TurnCommand::End { answer_id: answer_id(), end: Box::new(end) }
 }
 
 fn completed(attempt: u32) -> TurnEvent {

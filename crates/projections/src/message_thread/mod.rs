@@ -168,7 +168,7 @@ impl RowModel for MessageThread {
             return Some(row);
         }
         row.last = event.cursor;
-        if let TurnEvent::AttemptStarted { attempt, .. } = turn {
+        if let TurnEvent::AttemptStarted { attempt, .. } = &**turn {
             row.attempt = *attempt;
             row.status = AnswerStatus::Streaming;
         }
@@ -183,7 +183,7 @@ impl RowModel for MessageThread {
             row.attempt = record.attempt;
             row.completed_at = Some(event.at);
         }
-        match turn {
+        match &**turn {
             TurnEvent::AnswerCompleted { finish, .. } => {
                 row.status = AnswerStatus::Complete;
                 row.finish_reason = Some(finish.reason.clone());

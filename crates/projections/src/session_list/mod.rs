@@ -126,25 +126,27 @@ impl RowModel for SessionList {
                     row.metadata = serde_json::from_str(metadata.as_str()).unwrap_or_default();
                 }
             },
-            Payload::Turn(TurnEvent::PromptPosted { content, .. }) => {
-                if row.title.is_none() {
-                    row.title = Some(derived(content.as_str()));
-                    row.title_is_derived = true;
-                }
-                row.message_count += 1;
-                row.last_message_at = Some(event.at);
-            }
-            Payload::Turn(TurnEvent::AnswerRequested { .. }) => row.message_count += 1,
-            // Steps on the way to an answer don't move a session in its list.
-            Payload::Turn(TurnEvent::AttemptStarted { .. } | TurnEvent::StopRequested { .. }) => return Some(row),
-            Payload::Turn(ended) => {
-                if let Some((_, record)) = ended.end() {
-                    row.tokens_input += record.usage.input;
-                    row.tokens_output += record.usage.output;
-                    row.cost = row.cost + record.cost;
+            Payload::Turn(turn) => match &**turn {
+                TurnEvent::PromptPosted { content, .. } => {
+                    if row.title.is_none() {
+                        row.title = Some(derived(content.as_str()));
+                        row.title_is_derived = true;
+                    }
+                    row.message_count += 1;
                     row.last_message_at = Some(event.at);
                 }
-            }
+                TurnEvent::AnswerRequested { .. } => row.message_count += 1,
+                // Steps on the way to an answer don't move a session in its list.
+                TurnEvent::AttemptStarted { .. } | TurnEvent::StopRequested { .. } => return Some(row),
+                ended => {
+                    if let Some((_, record)) = ended.end() {
+                        row.tokens_input += record.usage.input;
+                        row.tokens_output += record.usage.output;
+                        row.cost = row.cost + record.cost;
+                        row.last_message_at = Some(event.at);
+                    }
+                }
+            },
             Payload::Other => return Some(row),
         }
         row.updated_at = event.at;

@@ -93,7 +93,7 @@ impl Fact {
     pub(crate) fn of(event: &TypedEvent) -> Option<Self> {
         let Payload::Turn(turn) = &event.payload else { return None };
         let (answer_id, record) = turn.end().filter(|(_, record)| record.attempt > 0)?;
-        let outcome = match turn {
+        let outcome = match &**turn {
             TurnEvent::AnswerCompleted { .. } => "complete",
             TurnEvent::AnswerStopped { .. } => "stopped",
             TurnEvent::AnswerInterrupted { .. } => "interrupted",

@@ -364,7 +364,7 @@ impl Worker<'_> {
             .command::<Turn>(self.context(), Root::Existing(root))
             .from_known(turn.aggregate.clone(), turn.version)
             .effects(move |_, _| vec![Effect::EndRun { answer_id, attempt }])
-            .run(turn_id.as_uuid(), TurnCommand::End { answer_id, end })
+            .run(turn_id.as_uuid(), TurnCommand::End { answer_id, end: Box::new(end) })
             .await
             .map(|executed| executed.aggregate)
     }

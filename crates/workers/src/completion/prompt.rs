@@ -37,5 +37,5 @@ fn push(messages: &mut Vec<Message>, role: Role, text: &Personal) {
 /// The options of one answer.
 pub(super) fn options(answer: &Answer) -> Options {
     let Params { temperature, top_p, max_tokens } = answer.params.clone();
-    Options { model: answer.model.name.clone(), temperature, top_p, max_tokens, ..Options::default() }
+    Options { model: answer.model.name.clone(), temperature, top_p, max_tokens }
 }
