@@ -10,7 +10,7 @@ use crate::cargo;
 /// A test failed for another reason.
 pub fn run() -> Result<()> {
     for package in ["polyphony-bus", "polyphony-api", "polyphony-domain"] {
-        let args = ["test", "--quiet", "--package", package, "--lib"].map(str::to_owned);
+        let args = ["test", "--quiet", "--package", package].map(str::to_owned);
         cargo::run("a generator", &args, &[("UPDATE_GENERATED", "1")])?;
     }
     Ok(())

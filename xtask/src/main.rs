@@ -1,4 +1,4 @@
-//! What people do with the repository: `up`, `test`, `tidy`, `codegen`, `bench`.
+//! What people do with the repository: `up`, `test`, `tidy`, `codegen`.
 
 mod cargo;
 mod codegen;
@@ -36,11 +36,6 @@ enum Command {
     Tidy,
     /// Write the generated files again.
     Codegen,
-    /// Measure.
-    Bench {
-        /// `smoke`, and what it takes.
-        args: Vec<String>,
-    },
 }
 
 fn main() -> ExitCode {
@@ -49,7 +44,6 @@ fn main() -> ExitCode {
         Command::Test { args } => test::run(&args),
         Command::Tidy => tidy::run(),
         Command::Codegen => codegen::run(),
-        Command::Bench { args } => cargo::run("bench", &bench(&args), &[]),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -58,9 +52,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn bench(args: &[String]) -> Vec<String> {
-    let fixed = ["run", "--release", "--package", "polyphony-bench", "--"].map(str::to_owned);
-    fixed.into_iter().chain(args.iter().cloned()).collect()
 }

@@ -15,9 +15,10 @@ use uuid::Uuid;
 
 use crate::{StoreError, upcast};
 
-/// The columns of [`Row`], in the order of every `SELECT` on the log.
+/// The columns of [`Row`]. The transaction id goes by another name than its column: `ORDER BY` means an output
+/// column first, and as text 999 comes after 1000.
 pub(crate) const COLUMNS: &str = "aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, \
-     position, xid::text AS xid, event_id, root_id, owner_id, recorded_at";
+     position, xid::text AS xid_text, event_id, root_id, owner_id, recorded_at";
 
 /// One row of the log.
 #[derive(FromRow)]
@@ -30,7 +31,7 @@ pub(crate) struct Row {
     payload: Value,
     metadata: Value,
     position: i64,
-    xid: String,
+    xid_text: String,
     event_id: Uuid,
     root_id: Uuid,
     owner_id: Uuid,
@@ -44,7 +45,7 @@ impl TryFrom<Row> for StoredEvent {
         let damaged = |what: &'static str| StoreError::Database(sqlx::Error::Decode(what.into()));
         Ok(Self {
             event_id: EventId::new(row.event_id),
-            cursor: Cursor { xid: row.xid.parse().map_err(|_| damaged("xid"))?, position: row.position },
+            cursor: Cursor { xid: row.xid_text.parse().map_err(|_| damaged("xid"))?, position: row.position },
             aggregate_type: row.aggregate_type,
             aggregate_id: row.aggregate_id.parse().map_err(|_| damaged("aggregate_id"))?,
             sequence: u64::try_from(row.sequence).map_err(|_| damaged("sequence"))?,

@@ -49,7 +49,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn relay_cursor(&self) -> Result<Cursor, StoreError> {
-        let row = sqlx::query("SELECT xid::text, position FROM ops.relay").fetch_one(&self.pool).await?;
+        let row = sqlx::query("SELECT xid::text AS xid_text, position FROM ops.relay").fetch_one(&self.pool).await?;
         let xid: String = row.try_get(0)?;
         Ok(Cursor { xid: xid.parse().map_err(|_| sqlx::Error::Decode("xid".into()))?, position: row.try_get(1)? })
     }

@@ -37,7 +37,7 @@ impl Store {
     /// [`StoreError::Database`].
     pub async fn head(&self) -> Result<Cursor, StoreError> {
         let row = sqlx::query(
-            "SELECT xid::text, position FROM events WHERE xid < pg_snapshot_xmin(pg_current_snapshot()) \
+            "SELECT xid::text AS xid_text, position FROM events WHERE xid < pg_snapshot_xmin(pg_current_snapshot()) \
              ORDER BY xid DESC, position DESC LIMIT 1",
         )
         .fetch_optional(&self.pool)
@@ -51,7 +51,7 @@ impl Store {
     /// [`StoreError::Database`].
     pub async fn newest_of_owner(&self, owner: AccountId) -> Result<Cursor, StoreError> {
         let row = sqlx::query(
-            "SELECT xid::text, position FROM events WHERE owner_id = $1 ORDER BY xid DESC, position DESC LIMIT 1",
+            "SELECT xid::text AS xid_text, position FROM events WHERE owner_id = $1 ORDER BY xid DESC, position DESC LIMIT 1",
         )
         .bind(owner.as_uuid())
         .fetch_optional(&self.pool)

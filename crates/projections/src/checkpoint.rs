@@ -13,12 +13,17 @@ pub(crate) struct Checkpoint {
 }
 
 pub(crate) async fn load(executor: impl PgExecutor<'_>, name: &str) -> Result<Checkpoint, ProjectionError> {
-    read(executor, "SELECT xid::text, position, epoch FROM read.checkpoints WHERE name = $1", name).await
+    read(executor, "SELECT xid::text AS xid_text, position, epoch FROM read.checkpoints WHERE name = $1", name).await
 }
 
 /// Loads it and keeps every other process from moving it until the transaction ends.
 pub(crate) async fn lock(connection: &mut PgConnection, name: &str) -> Result<Checkpoint, ProjectionError> {
-    read(connection, "SELECT xid::text, position, epoch FROM read.checkpoints WHERE name = $1 FOR UPDATE", name).await
+    read(
+        connection,
+        "SELECT xid::text AS xid_text, position, epoch FROM read.checkpoints WHERE name = $1 FOR UPDATE",
+        name,
+    )
+    .await
 }
 
 async fn read(executor: impl PgExecutor<'_>, sql: &str, name: &str) -> Result<Checkpoint, ProjectionError> {

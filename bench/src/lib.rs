@@ -1,1 +1,0 @@
-//! Load client and mock provider.

@@ -1,0 +1,153 @@
+//! Golden JSON: every stored event of every released version must be readable for ever.
+//!
+//! The files hold events as the log stores them (personal fields opened). A file is never changed once it has been
+//! released; a new version of an event gets a new file, and an upcaster.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use std::{collections::BTreeSet, env, fs, path::Path};
+
+use cqrs_es::DomainEvent;
+use polyphony_domain::{
+    access_token::AccessTokenEvent,
+    account::{AccountEvent, Role},
+    api_key::{ApiKeyEvent, KeyDetails},
+    chunk_map::{ChunkKind, ChunkMap},
+    device_session::{DeviceSessionEvent, SignOutReason},
+    ids::{AccountId, AnswerId, KeyId, ModelId, SessionId},
+    money::NanoUsd,
+    session::SessionEvent,
+    turn::{AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Params, Timings, TurnEvent, UsageRecord},
+};
+use uuid::Uuid;
+
+fn check<E: DomainEvent>(aggregate: &str, catalogue: &[(&str, &str)], examples: Vec<E>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut covered = BTreeSet::new();
+    for event in examples {
+        let (name, version) = (event.event_type(), event.event_version());
+        let path = folder.join(format!("{aggregate}.{name}.v{version}.json"));
+        if env::var_os("UPDATE_GENERATED").is_some() && !path.exists() {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, serde_json::to_string_pretty(&event).unwrap() + "\n").unwrap();
+        }
+        let stored = fs::read_to_string(&path).unwrap();
+        assert_eq!(serde_json::from_str::<E>(&stored).unwrap(), event, "{}", path.display());
+        let written: serde_json::Value = serde_json::to_value(&event).unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&stored).unwrap(), written, "{}", path.display());
+        covered.insert((name, version));
+    }
+    let all: BTreeSet<_> =
+        catalogue.iter().map(|(name, version)| ((*name).to_owned(), (*version).to_owned())).collect();
+    assert_eq!(covered, all, "every event of {aggregate} needs an example");
+}
+
+fn uuid(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+fn model() -> ModelRef {
+    ModelRef { id: ModelId::new(uuid(4)), provider: "openai".into(), name: "gpt-4o".into() }
+}
+
+fn record() -> AttemptRecord {
+    let mut chunks = ChunkMap::default();
+    chunks.push(ChunkKind::Reasoning, 3);
+    chunks.push(ChunkKind::Text, 200);
+    AttemptRecord {
+        attempt: 2,
+        model: model(),
+        text: "文".repeat(200 / 3 + 1).into(),
+        reasoning: Some("hm.".into()),
+        chunks,
+        usage: UsageRecord { input: 10, output: 20, cached_input: 4, reasoning: 3, estimated: false, raw: "{}".into() },
+        price_version: "2026-11-23".into(),
+        cost: NanoUsd(1_234),
+        timings: Timings { queue_ms: 1, first_chunk_ms: Some(2), total_ms: 3 },
+        request_hash: "ab".repeat(32),
+    }
+}
+
+#[test]
+fn every_stored_event_is_readable_for_ever() {
+    let account = AccountId::new(uuid(1));
+    check(
+        "account",
+        AccountEvent::CATALOGUE,
+        vec![AccountEvent::AccountRegistered {
+            email: "a@example.org".into(),
+            nickname: Some("小明".into()),
+            role: Role::Admin,
+        }],
+    );
+    check(
+        "device_session",
+        DeviceSessionEvent::CATALOGUE,
+        vec![
+            DeviceSessionEvent::DeviceSignedIn { account_id: account, device_name: Some("laptop".into()) },
+            DeviceSessionEvent::DeviceSignedOut { reason: SignOutReason::RefreshTokenReused },
+        ],
+    );
+    check(
+        "access_token",
+        AccessTokenEvent::CATALOGUE,
+        vec![
+            AccessTokenEvent::AccessTokenIssued { name: "ci".into(), scopes: vec!["chat".into()], expires_at: None },
+            AccessTokenEvent::AccessTokenRevoked {},
+        ],
+    );
+    let details = KeyDetails {
+        provider: "openai".into(),
+        name: "work".into(),
+        key_hint: "…abcd".into(),
+        base_url: Some("https://example.org/v1".into()),
+        priority: 1,
+    };
+    check("api_key", ApiKeyEvent::CATALOGUE, vec![ApiKeyEvent::ApiKeyAdded { details }, ApiKeyEvent::ApiKeyRemoved {}]);
+    check(
+        "session",
+        SessionEvent::CATALOGUE,
+        vec![
+            SessionEvent::SessionOpened {
+                owner_id: account,
+                title: Some("Tea".into()),
+                model: Some("openai/gpt-4o".into()),
+                system_prompt: Some("Be brief.".into()),
+            },
+            SessionEvent::SessionRenamed { title: "茶".into() },
+            SessionEvent::SystemPromptSet { system_prompt: "Be long.".into() },
+            SessionEvent::SessionAnnotated { metadata: "{\"a\":1}".into() },
+        ],
+    );
+    let answer_id = AnswerId::new(uuid(3));
+    let error = ErrorRecord { code: "PROVIDER_ERROR".into(), message: "it broke off".into(), retryable: true };
+    check(
+        "turn",
+        TurnEvent::CATALOGUE,
+        vec![
+            TurnEvent::PromptPosted {
+                session_id: SessionId::new(uuid(2)),
+                parent: Some(AnswerId::new(uuid(9))),
+                content: "你好".into(),
+            },
+            TurnEvent::AnswerRequested {
+                answer_id,
+                model: model(),
+                version: 1,
+                params: Params { temperature: Some(0.5), top_p: None, max_tokens: Some(100) },
+                key_id: Some(KeyId::new(uuid(5))),
+                derived_from: vec![AnswerId::new(uuid(6))],
+            },
+            TurnEvent::AttemptStarted {
+                answer_id,
+                attempt: 2,
+                worker: "w".into(),
+                reason: AttemptReason::LeaseExpired,
+            },
+            TurnEvent::StopRequested { answer_id },
+            TurnEvent::AnswerCompleted { answer_id, record: record(), finish: Finish { reason: "stop".into() } },
+            TurnEvent::AnswerFailed { answer_id, record: record(), error: error.clone() },
+            TurnEvent::AnswerStopped { answer_id, record: record() },
+            TurnEvent::AnswerInterrupted { answer_id, record: record(), error },
+        ],
+    );
+}
