@@ -79,7 +79,7 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 fn sources(broken: &mut Vec<String>) -> Result<()> {
     let root = cargo::root().canonicalize()?;
     let mut files = Vec::new();
-    for folder in ["crates", "xtask", "bench", "tests"] {
+    for folder in ["crates", "xtask", "tests"] {
         rust_files(&root.join(folder), &mut files)?;
     }
     for file in files {
