@@ -32,12 +32,9 @@ impl Deployment {
         envs.insert("DATABASE_URL".into(), self.database.url.clone());
         envs.insert("NATS_URL".into(), self.nats.url().to_owned());
         envs.insert("CLICKHOUSE_URL".into(), self.clickhouse.url_with_database());
-        // Quick scripted models, and a lease that doesn't keep a test waiting.
+        // Quick scripted models.
         let models = "demo-n40-i10,demo-n300-i10,demo-n2000-i1,demo-n20000-i0";
         envs.entry("POLYPHONY_PROVIDERS__DEMO__MODELS".into()).or_insert(models.into());
-        for (name, value) in [("LEASE_SECONDS", "2"), ("HEARTBEAT_SECONDS", "1"), ("DRAIN_SECONDS", "2")] {
-            envs.entry(format!("POLYPHONY_WORKER__{name}")).or_insert(value.into());
-        }
         envs.entry("POLYPHONY_DATABASE__MAX_CONNECTIONS".into()).or_insert("8".into());
         envs.entry("POLYPHONY_LIMITS__RELAXED".into()).or_insert("true".into());
         envs

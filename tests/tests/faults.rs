@@ -8,7 +8,9 @@ const ENDINGS: &str = "SELECT count(*) FROM events WHERE event_type = 'answer_co
 
 #[tokio::test]
 async fn an_answer_survives_the_death_of_its_worker() {
-    let deployment = Deployment::new(&[]).await;
+    // A lease that doesn't keep the test waiting.
+    let lease = [("POLYPHONY_WORKER__LEASE_SECONDS", "2"), ("POLYPHONY_WORKER__HEARTBEAT_SECONDS", "1")];
+    let deployment = Deployment::new(&lease).await;
     let (api, mut first, _relay, _projector) = tokio::join!(
         deployment.start("api"),
         deployment.start("worker"),
