@@ -130,6 +130,14 @@ impl Adapter for Demo {
         let end = stream::iter([Ok(AdapterEvent::Usage(usage)), Ok(AdapterEvent::Finish(finish))]);
         Ok(text.chain(end).boxed())
     }
+
+    async fn validate_key(&self, _key: &ProviderKey) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
+    async fn list_models(&self, _key: Option<&ProviderKey>) -> Result<Vec<String>, ProviderError> {
+        Ok(vec!["demo".to_owned()])
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! What a provider can answer instead of an answer. Never holds an upstream body, a URL or a key.
 
-use std::time::{Duration, SystemTime};
+mod classify;
+mod retry_after;
+
+use std::time::Duration;
 
 use reqwest::{StatusCode, header::HeaderMap};
 use serde_json::Value;
 use thiserror::Error;
 
-/// The longest wait that is taken over from a provider: an hour.
-const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+pub(crate) use self::retry_after::from_headers as retry_after;
 
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,168 +128,16 @@ impl ProviderError {
         if status.is_redirection() {
             return Self { status: Some(status.as_u16()), ..Self::of(ErrorKind::Redirect) };
         }
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        // Gemini's OpenAI-shaped endpoint wraps the object in an array.
-        let body = body.get(0).unwrap_or(&body);
-        let error = body.get("error").filter(|error| error.is_object()).unwrap_or(body);
-        let mut described = Self::described(Some(status.as_u16()), error);
+        let body: Value =
+            serde_json::from_slice(body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned()));
+        let mut described = Self::described(Some(status.as_u16()), &body);
         described.retry_after = retry_after(headers).or(described.retry_after);
         described
     }
 
-    /// An error object, from an error answer or from within a stream.
+    /// What an error says, from an error answer or from within a stream: the error object, one that wraps it, or text.
     pub(crate) fn described(status: Option<u16>, error: &Value) -> Self {
-        let word = |name: &str| match error.get(name) {
-            Some(Value::String(text)) => text.to_ascii_lowercase(),
-            Some(Value::Number(number)) => number.to_string(),
-            _ => String::new(),
-        };
-        let codes = format!("{} {} {}", word("code"), word("type"), word("status"));
-        let message = if let Value::String(text) = error { text.to_ascii_lowercase() } else { word("message") };
-        let status = status.or_else(|| {
-            let number = |name: &str| error.get(name)?.as_u64().and_then(|code| u16::try_from(code).ok());
-            number("status_code").or_else(|| number("code")).filter(|code| (400..600).contains(code))
-        });
-        let retry_after = error
-            .get("details")
-            .and_then(Value::as_array)
-            .and_then(|details| details.iter().find_map(|detail| go_duration(detail.get("retryDelay")?.as_str()?)));
-        Self { status, retry_after, ..Self::of(kind_of(status.unwrap_or(0), &codes, &message)) }
-    }
-}
-
-fn kind_of(status: u16, codes: &str, message: &str) -> ErrorKind {
-    let says = |words: &[&str]| words.iter().any(|word| codes.contains(word) || message.contains(word));
-    if says(&[
-        "context_length_exceeded",
-        "maximum context length",
-        "context window",
-        "context length",
-        "context size",
-        "exceed_context",
-        "token limit",
-        "too many tokens",
-        "prompt is too long",
-        "input is too long",
-        "reduce the length",
-        "input length",
-        "range of input length",
-        "exceeds the maximum number of tokens",
-        "max_prompt_tokens",
-        "token count",
-    ]) && status != 429
-    {
-        return ErrorKind::ContextTooLong;
-    }
-    if says(&[
-        "insufficient_quota",
-        "insufficient balance",
-        "insufficient_balance",
-        "exceeded your current quota",
-        "billing",
-        "arrearage",
-        "credit balance",
-        "insufficient credits",
-        "requires more credits",
-    ]) || status == 402
-    {
-        return ErrorKind::QuotaExceeded;
-    }
-    if says(&[
-        "invalid_api_key",
-        "api_key_invalid",
-        "incorrect api key",
-        "invalid api key",
-        "api key not valid",
-        "authentication_error",
-        "invalid_authentication",
-        "no auth credentials",
-    ]) || status == 401
-    {
-        return ErrorKind::InvalidKey;
-    }
-    if says(&[
-        "content_filter",
-        "content_policy",
-        "data_inspection_failed",
-        "content management policy",
-        "contentfilter",
-    ]) {
-        return ErrorKind::ContentFilter;
-    }
-    if says(&[
-        "model_not_found",
-        "does not exist",
-        "model not found",
-        "unknown model",
-        "no such model",
-        "model_decommissioned",
-        "not a valid model",
-    ]) || status == 404
-    {
-        return ErrorKind::ModelUnavailable;
-    }
-    match status {
-        429 => ErrorKind::RateLimited,
-        403 => ErrorKind::InvalidKey,
-        408 | 504 => ErrorKind::Timeout,
-        413 => ErrorKind::ContextTooLong,
-        400..=499 => ErrorKind::BadRequest,
-        500..=599 => ErrorKind::Overloaded,
-        _ if says(&["overloaded", "server_error", "internal", "unavailable"]) => ErrorKind::Overloaded,
-        _ if says(&["rate_limit", "rate limit", "too many requests"]) => ErrorKind::RateLimited,
-        _ => ErrorKind::BadRequest,
-    }
-}
-
-/// Reads the wait from the headers: `retry-after-ms`, seconds, an HTTP date, or a Go duration.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
-    let milliseconds = || text("retry-after-ms")?.parse().ok().map(Duration::from_millis);
-    let standard = || {
-        let value = text("retry-after")?;
-        let seconds = || value.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        let date = || {
-            let date = httpdate::parse_http_date(value).ok()?;
-            Some(date.duration_since(SystemTime::now()).unwrap_or_default())
-        };
-        seconds().or_else(date).or_else(|| go_duration(value))
-    };
-    milliseconds().or_else(standard).map(|wait| wait.min(LONGEST_WAIT))
-}
-
-/// Reads `6m0s`, `34.4s`, `1h2m`, `250ms`.
-fn go_duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut seconds = 0.0_f64;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, tail) = rest.split_at(end);
-        let units = [("ms", 0.001), ("h", 3_600.0), ("m", 60.0), ("s", 1.0)];
-        let (unit, factor) = units.into_iter().find(|(unit, _)| tail.starts_with(unit))?;
-        seconds += number.parse::<f64>().ok()? * factor;
-        rest = tail.strip_prefix(unit)?;
-    }
-    Duration::try_from_secs_f64(seconds).ok().filter(|_| !text.is_empty()).map(|wait| wait.min(LONGEST_WAIT))
-}
-
-#[cfg(test)]
-mod tests {
-    use reqwest::header::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn waits_are_read_in_every_form() {
-        assert_eq!(go_duration("6m0s"), Some(Duration::from_secs(360)));
-        assert_eq!(go_duration("34.4s"), Some(Duration::from_millis(34_400)));
-        assert_eq!(go_duration("250ms"), Some(Duration::from_millis(250)));
-        assert_eq!(go_duration("99999h"), Some(LONGEST_WAIT));
-        assert_eq!(go_duration("soon"), None);
-        let mut headers = HeaderMap::new();
-        headers.insert("retry-after", HeaderValue::from_static("2"));
-        assert_eq!(retry_after(&headers), Some(Duration::from_secs(2)));
-        headers.insert("retry-after-ms", HeaderValue::from_static("1500"));
-        assert_eq!(retry_after(&headers), Some(Duration::from_millis(1_500)));
+        let said = classify::Said::new(status, error);
+        Self { status: said.status, retry_after: said.wait(), ..Self::of(said.kind()) }
     }
 }

@@ -39,4 +39,16 @@ pub trait Adapter: Send + Sync {
     /// # Errors
     /// [`ProviderError`] when the provider refuses or can't be reached.
     async fn stream(&self, rendered: Rendered, key: Option<&ProviderKey>) -> Result<AdapterStream, ProviderError>;
+
+    /// Asks the provider whether it takes a key, without cost.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidKey`] only if the provider refused the key; any other kind says nothing about it.
+    async fn validate_key(&self, key: &ProviderKey) -> Result<(), ProviderError>;
+
+    /// The names of the models that a key may use, in the provider's order.
+    ///
+    /// # Errors
+    /// [`ProviderError`] as the provider answered.
+    async fn list_models(&self, key: Option<&ProviderKey>) -> Result<Vec<String>, ProviderError>;
 }

@@ -3,19 +3,19 @@
 
 use memchr::memchr2;
 
-/// Most bytes of one line; larger ones are refused instead of being collected.
+/// Most bytes of one line, and of one event's data; larger ones are refused instead of being collected.
 pub const LONGEST_LINE: usize = 4 << 20;
 
-/// One event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SseEvent {
+/// One event, borrowed from the decoder: a token's event costs no allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SseEvent<'a> {
     /// The `event:` field; empty where there was none.
-    pub event: String,
+    pub event: &'a str,
     /// The `data:` lines, joined by line feeds.
-    pub data: String,
+    pub data: &'a str,
 }
 
-/// A line is larger than [`LONGEST_LINE`].
+/// A line or an event is larger than [`LONGEST_LINE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineTooLong;
 
@@ -36,7 +36,7 @@ impl Decoder {
     ///
     /// # Errors
     /// [`LineTooLong`].
-    pub fn feed(&mut self, mut bytes: &[u8], emit: &mut impl FnMut(SseEvent)) -> Result<(), LineTooLong> {
+    pub fn feed(&mut self, mut bytes: &[u8], emit: &mut impl FnMut(SseEvent<'_>)) -> Result<(), LineTooLong> {
         while !bytes.is_empty() {
             if std::mem::take(&mut self.after_cr) && bytes[0] == b'\n' {
                 bytes = &bytes[1..];
@@ -51,14 +51,15 @@ impl Decoder {
                 return Err(LineTooLong);
             }
             if self.line.is_empty() {
-                self.line(&bytes[..end], emit);
+                self.line(&bytes[..end], emit)?;
             } else {
                 self.line.extend_from_slice(&bytes[..end]);
                 let line = std::mem::take(&mut self.line);
-                self.line(&line, emit);
+                let read = self.line(&line, emit);
                 // The buffer is kept for the next line.
                 self.line = line;
                 self.line.clear();
+                read?;
             }
             bytes = &bytes[end + 1..];
         }
@@ -66,31 +67,38 @@ impl Decoder {
     }
 
     /// The stream has ended: an event whose blank line is missing is still one.
-    pub fn finish(&mut self, emit: &mut impl FnMut(SseEvent)) {
-        if !self.line.is_empty() {
-            let line = std::mem::take(&mut self.line);
-            self.line(&line, emit);
+    pub fn finish(&mut self, emit: &mut impl FnMut(SseEvent<'_>)) {
+        let line = std::mem::take(&mut self.line);
+        if line.is_empty() || self.line(&line, emit).is_ok() {
+            self.dispatch(emit);
         }
-        self.dispatch(emit);
     }
 
-    fn line(&mut self, line: &[u8], emit: &mut impl FnMut(SseEvent)) {
+    fn line(&mut self, line: &[u8], emit: &mut impl FnMut(SseEvent<'_>)) -> Result<(), LineTooLong> {
         let line = if std::mem::replace(&mut self.started, true) {
             line
         } else {
             line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line)
         };
         if line.is_empty() {
-            return self.dispatch(emit);
+            self.dispatch(emit);
+            return Ok(());
         }
         let (field, value) = match memchr::memchr(b':', line) {
-            Some(0) => return,
+            Some(0) => return Ok(()),
             Some(colon) => (&line[..colon], line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..])),
             None => (line, &b""[..]),
         };
         let value = String::from_utf8_lossy(value);
         match field {
-            b"data" => {
+            b"data" | b"error" => {
+                // Older llama.cpp writes its errors as a field of their own.
+                if field == b"error" {
+                    "error".clone_into(&mut self.event);
+                }
+                if self.data.len() + value.len() >= LONGEST_LINE {
+                    return Err(LineTooLong);
+                }
                 if std::mem::replace(&mut self.has_data, true) {
                     self.data.push('\n');
                 }
@@ -99,13 +107,15 @@ impl Decoder {
             b"event" => value.as_ref().clone_into(&mut self.event),
             _ => {}
         }
+        Ok(())
     }
 
-    fn dispatch(&mut self, emit: &mut impl FnMut(SseEvent)) {
-        let event = SseEvent { event: std::mem::take(&mut self.event), data: std::mem::take(&mut self.data) };
+    fn dispatch(&mut self, emit: &mut impl FnMut(SseEvent<'_>)) {
         if std::mem::take(&mut self.has_data) {
-            emit(event);
+            emit(SseEvent { event: &self.event, data: &self.data });
         }
+        self.event.clear();
+        self.data.clear();
     }
 }
 
@@ -115,17 +125,17 @@ mod tests {
 
     use super::*;
 
-    fn decode(pieces: &[&[u8]]) -> Vec<SseEvent> {
+    fn decode(pieces: &[&[u8]]) -> Vec<(String, String)> {
         let (mut decoder, mut events) = (Decoder::default(), Vec::new());
         for piece in pieces {
-            decoder.feed(piece, &mut |event| events.push(event)).unwrap();
+            decoder.feed(piece, &mut |it| events.push(event(it.event, it.data))).unwrap();
         }
-        decoder.finish(&mut |event| events.push(event));
+        decoder.finish(&mut |it| events.push(event(it.event, it.data)));
         events
     }
 
-    fn event(event: &str, data: &str) -> SseEvent {
-        SseEvent { event: event.into(), data: data.into() }
+    fn event(event: &str, data: &str) -> (String, String) {
+        (event.to_owned(), data.to_owned())
     }
 
     #[test]
@@ -140,6 +150,26 @@ mod tests {
         let (mut decoder, piece) = (Decoder::default(), vec![b'x'; 1 << 20]);
         let fed = (0..5).try_for_each(|_| decoder.feed(&piece, &mut |_| {}));
         assert_eq!(fed, Err(LineTooLong));
+    }
+
+    #[test]
+    fn an_endless_event_is_refused() {
+        let (mut decoder, line) = (Decoder::default(), format!("data: {}\n", "x".repeat(1 << 20)));
+        let fed = (0..5).try_for_each(|_| decoder.feed(line.as_bytes(), &mut |_| {}));
+        assert_eq!(fed, Err(LineTooLong));
+    }
+
+    #[test]
+    fn a_field_named_error_is_an_error_event() {
+        assert_eq!(decode(&[b"error: {\"code\":500}\n\n"]), vec![event("error", "{\"code\":500}")]);
+    }
+
+    #[test]
+    fn characters_survive_a_cut_at_every_byte() {
+        let text = "\u{feff}data: 你好👩‍👩‍👧‍👦𠮷\r\n\r\n".as_bytes();
+        for cut in 0..=text.len() {
+            assert_eq!(decode(&[&text[..cut], &text[cut..]]), vec![event("", "你好👩‍👩‍👧‍👦𠮷")], "cut at {cut}");
+        }
     }
 
     proptest! {

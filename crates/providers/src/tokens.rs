@@ -1,7 +1,12 @@
 //! Counting tokens ourselves: only where the provider did not say. The counts are estimates for every model whose
 //! tokeniser isn't public.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::OnceLock,
+};
+
+use tiktoken_rs::CoreBPE;
 
 use crate::{Conversation, Part};
 
@@ -9,37 +14,67 @@ use crate::{Conversation, Part};
 const PIECE: usize = 64 * 1024;
 /// Longest text that is tokenised at all; beyond it, bytes are counted.
 const LONGEST: usize = 256 * 1024;
-/// Texts up to this size are counted in place.
+/// Texts up to this size are counted in place, once the vocabulary is there.
 const INLINE: usize = 4 * 1024;
+/// How far back from a piece's end a boundary of tokens is looked for.
+const LOOK_BACK: usize = 1024;
 /// Tokens of the frame around a message.
 const MESSAGE_OVERHEAD: u64 = 4;
+
+/// The vocabulary: built at the first count, so that a process that never counts never pays for it.
+static VOCABULARY: OnceLock<&'static CoreBPE> = OnceLock::new();
 
 /// A count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenCount {
     /// How many.
     pub tokens: u64,
-    /// Whether bytes were counted instead.
+    /// Whether it's an estimate: bytes were counted, or the model's own tokeniser isn't public.
     pub estimated: bool,
 }
 
+impl TokenCount {
+    /// Three bytes to a token: about one Chinese character, and too many rather than too few for other scripts.
+    const fn by_bytes(bytes: usize) -> Self {
+        Self { tokens: (bytes as u64).div_ceil(3), estimated: true }
+    }
+}
+
 fn count(text: &str) -> TokenCount {
-    let by_bytes = TokenCount { tokens: (text.len() as u64).div_ceil(3), estimated: true };
     if text.len() > LONGEST {
-        return by_bytes;
+        return TokenCount::by_bytes(text.len());
     }
     // The tokeniser panics on some inputs instead of failing.
     let counted = catch_unwind(AssertUnwindSafe(|| {
-        let tokeniser = tiktoken_rs::o200k_base_singleton();
+        let tokeniser = VOCABULARY.get_or_init(tiktoken_rs::o200k_base_singleton);
         let (mut rest, mut tokens) = (text, 0);
         while !rest.is_empty() {
-            let (head, tail) = rest.split_at(rest.floor_char_boundary(PIECE.min(rest.len())));
-            tokens += tokeniser.encode_ordinary(head).len() as u64;
+            let (head, tail) = rest.split_at(boundary(rest));
+            tokens += tokeniser.count_ordinary(head) as u64;
             rest = tail;
         }
         tokens
     }));
-    counted.map_or(by_bytes, |tokens| TokenCount { tokens, estimated: false })
+    counted.map_or(TokenCount::by_bytes(text.len()), |tokens| TokenCount { tokens, estimated: false })
+}
+
+/// Where to cut the next piece off: between a word and the blank after it, which no token spans. Only in a text without
+/// such a place the cut may cost a token.
+fn boundary(text: &str) -> usize {
+    if text.len() <= PIECE {
+        return text.len();
+    }
+    let end = text.floor_char_boundary(PIECE);
+    let from = text.floor_char_boundary(PIECE - LOOK_BACK);
+    let mut after_word = false;
+    let mut found = end;
+    for (at, c) in text[from..end].char_indices() {
+        if after_word && c.is_whitespace() {
+            found = from + at;
+        }
+        after_word = c.is_alphanumeric();
+    }
+    found
 }
 
 /// Thousandths by which a provider's tokeniser needs more than o200k.
@@ -54,14 +89,16 @@ fn factor(provider: &str) -> u64 {
 
 /// Counts a text off the async threads when it is long.
 pub async fn count_text(text: String, provider: &str) -> TokenCount {
-    let counted = if text.len() <= INLINE {
+    let counted = if text.is_empty() {
+        TokenCount { tokens: 0, estimated: false }
+    } else if text.len() <= INLINE && VOCABULARY.get().is_some() {
         count(&text)
     } else {
-        let bytes = text.len() as u64;
-        let fallback = TokenCount { tokens: bytes.div_ceil(3), estimated: true };
+        let fallback = TokenCount::by_bytes(text.len());
         tokio::task::spawn_blocking(move || count(&text)).await.unwrap_or(fallback)
     };
-    TokenCount { tokens: (counted.tokens * factor(provider)).div_ceil(1_000), ..counted }
+    let factor = factor(provider);
+    TokenCount { tokens: (counted.tokens * factor).div_ceil(1_000), estimated: counted.estimated || factor != 1_000 }
 }
 
 /// Counts what a conversation costs as input.
@@ -90,5 +127,21 @@ mod tests {
         assert!(count_text(fits, "openai").await.tokens > 0);
         assert_eq!(count_text("Hello, world!".into(), "openai").await, TokenCount { tokens: 4, estimated: false });
         assert_eq!(count_text("你好世界".into(), "openai").await.tokens, 2);
+        assert_eq!(count_text("Hello, world!".into(), "anthropic").await, TokenCount { tokens: 5, estimated: true });
+    }
+
+    #[test]
+    fn cutting_a_long_text_costs_no_token() {
+        let text = "The quick brown fox — 敏捷的棕色狐狸 — isn't 12345 lazy.\n\n  let x = 1;\n".repeat(3_000);
+        assert!((PIECE * 2..LONGEST).contains(&text.len()));
+        let whole = tiktoken_rs::o200k_base_singleton().count_ordinary(&text) as u64;
+        assert_eq!(count(&text), TokenCount { tokens: whole, estimated: false });
+    }
+
+    #[test]
+    fn a_text_without_blanks_is_cut_too() {
+        let text = "你".repeat(50_000);
+        let whole = tiktoken_rs::o200k_base_singleton().count_ordinary(&text) as u64;
+        assert!(count(&text).tokens.abs_diff(whole) <= 4);
     }
 }

@@ -116,7 +116,9 @@ pub enum FinishReason {
     ToolCalls,
     /// The provider's filter cut it.
     ContentFilter,
-    /// Another word of the provider.
+    /// It refused.
+    Refusal,
+    /// Another word of the provider, at most 64 characters of it.
     Other(String),
 }
 
@@ -128,6 +130,7 @@ impl FinishReason {
             Self::Length => "length",
             Self::ToolCalls => "tool_calls",
             Self::ContentFilter => "content_filter",
+            Self::Refusal => "refusal",
             Self::Other(word) => word,
         }
     }
@@ -136,11 +139,12 @@ impl FinishReason {
 impl From<&str> for FinishReason {
     fn from(word: &str) -> Self {
         match word {
-            "stop" | "eos" | "end_turn" => Self::Stop,
-            "length" | "max_tokens" | "model_length" => Self::Length,
-            "tool_calls" | "function_call" => Self::ToolCalls,
-            "content_filter" | "sensitive" => Self::ContentFilter,
-            other => Self::Other(other.to_owned()),
+            "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" => Self::Stop,
+            "length" | "max_tokens" | "model_length" | "max_output_tokens" => Self::Length,
+            "tool_calls" | "function_call" | "tool_use" => Self::ToolCalls,
+            "content_filter" | "sensitive" | "safety" => Self::ContentFilter,
+            "refusal" => Self::Refusal,
+            other => Self::Other(other.chars().take(64).collect()),
         }
     }
 }

@@ -13,6 +13,10 @@ pub struct Quirks {
     pub think_tags: bool,
     /// The host works without a key.
     pub key_optional: bool,
+    /// What to ask for to see whether a key is good: a path that answers only to a good one.
+    pub key_check_path: &'static str,
+    /// Beginnings of the names of models that refuse `temperature` and `top_p`.
+    pub fixed_sampling: &'static [&'static str],
 }
 
 impl Quirks {
@@ -23,6 +27,8 @@ impl Quirks {
         system_role: "system",
         think_tags: false,
         key_optional: false,
+        key_check_path: "models",
+        fixed_sampling: &[],
     };
 }
 
@@ -50,7 +56,11 @@ const fn local(name: &'static str, display_name: &'static str, base_url: &'stati
 const PRESETS: [Preset; 12] = [
     Preset {
         // Reasoning models refuse `max_tokens`; the others take the newer name as well.
-        quirks: Quirks { max_tokens_field: "max_completion_tokens", ..Quirks::COMMON },
+        quirks: Quirks {
+            max_tokens_field: "max_completion_tokens",
+            fixed_sampling: &["o1", "o3", "o4", "gpt-5"],
+            ..Quirks::COMMON
+        },
         ..hosted("openai", "OpenAI", "https://api.openai.com/v1")
     },
     hosted("deepseek", "DeepSeek", "https://api.deepseek.com/v1"),
@@ -63,7 +73,11 @@ const PRESETS: [Preset; 12] = [
         ..hosted("mistral", "Mistral", "https://api.mistral.ai/v1")
     },
     hosted("groq", "Groq", "https://api.groq.com/openai/v1"),
-    hosted("openrouter", "OpenRouter", "https://openrouter.ai/api/v1"),
+    Preset {
+        // Its list of models is open to everybody.
+        quirks: Quirks { key_check_path: "key", ..Quirks::COMMON },
+        ..hosted("openrouter", "OpenRouter", "https://openrouter.ai/api/v1")
+    },
     hosted("xai", "xAI", "https://api.x.ai/v1"),
     local("ollama", "Ollama", "http://127.0.0.1:11434/v1"),
     local("llamacpp", "llama.cpp", "http://127.0.0.1:8081/v1"),
