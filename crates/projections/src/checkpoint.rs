@@ -1,4 +1,4 @@
-//! Where a projection stands.
+//! Where a projection stands, and what it has put aside.
 
 use polyphony_domain::record::Cursor;
 use sqlx::{PgConnection, PgExecutor, Row};
@@ -9,6 +9,7 @@ use crate::{ProjectionError, typed::Poison};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub(crate) cursor: Cursor,
+    /// How often the projection has been built anew.
     pub(crate) epoch: i64,
 }
 
@@ -18,35 +19,55 @@ pub(crate) async fn load(executor: impl PgExecutor<'_>, name: &str) -> Result<Ch
 
 /// Loads it and keeps every other process from moving it until the transaction ends.
 pub(crate) async fn lock(connection: &mut PgConnection, name: &str) -> Result<Checkpoint, ProjectionError> {
-    read(
-        connection,
-        "SELECT xid::text AS xid_text, position, epoch FROM read.checkpoints WHERE name = $1 FOR UPDATE",
-        name,
-    )
-    .await
+    let sql = "SELECT xid::text AS xid_text, position, epoch FROM read.checkpoints WHERE name = $1 FOR UPDATE";
+    read(connection, sql, name).await
 }
 
 async fn read(executor: impl PgExecutor<'_>, sql: &str, name: &str) -> Result<Checkpoint, ProjectionError> {
     let row = sqlx::query(sql).bind(name).fetch_optional(executor).await?;
     let row = row.ok_or_else(|| ProjectionError::Unknown(name.to_owned()))?;
-    let xid: String = row.try_get(0)?;
-    let xid = xid.parse().map_err(|_| sqlx::Error::Decode("xid".into()))?;
-    Ok(Checkpoint { cursor: Cursor { xid, position: row.try_get(1)? }, epoch: row.try_get(2)? })
+    Ok(Checkpoint { cursor: cursor(row.try_get(0)?, row.try_get(1)?)?, epoch: row.try_get(2)? })
 }
 
-/// Moves the checkpoint if nobody else has.
+/// A cursor from its columns; sqlx has no codec for `xid8`, so it comes as text.
+pub(crate) fn cursor(xid: String, position: i64) -> Result<Cursor, sqlx::Error> {
+    Ok(Cursor { xid: xid.parse().map_err(|_| sqlx::Error::Decode("xid".into()))?, position })
+}
+
+/// Moves the checkpoint if nobody else has. As the first statement of a transaction it also makes whoever comes
+/// second wait, and then go away.
 pub(crate) async fn advance(
     connection: &mut PgConnection,
     name: &str,
     from: Checkpoint,
     to: Cursor,
 ) -> Result<(), ProjectionError> {
+    move_to(connection, name, from, Checkpoint { cursor: to, epoch: from.epoch }).await
+}
+
+/// Sets the checkpoint of a model that has been built anew.
+pub(crate) async fn begin_epoch(
+    connection: &mut PgConnection,
+    name: &str,
+    from: Checkpoint,
+    at: Cursor,
+) -> Result<(), ProjectionError> {
+    move_to(connection, name, from, Checkpoint { cursor: at, epoch: from.epoch + 1 }).await
+}
+
+async fn move_to(
+    connection: &mut PgConnection,
+    name: &str,
+    from: Checkpoint,
+    to: Checkpoint,
+) -> Result<(), ProjectionError> {
     let done = sqlx::query(
-        "UPDATE read.checkpoints SET xid = $1::xid8, position = $2 \
-         WHERE name = $3 AND xid = $4::xid8 AND position = $5 AND epoch = $6",
+        "UPDATE read.checkpoints SET xid = $1::xid8, position = $2, epoch = $3 \
+         WHERE name = $4 AND xid = $5::xid8 AND position = $6 AND epoch = $7",
     )
-    .bind(to.xid.to_string())
-    .bind(to.position)
+    .bind(to.cursor.xid.to_string())
+    .bind(to.cursor.position)
+    .bind(to.epoch)
     .bind(name)
     .bind(from.cursor.xid.to_string())
     .bind(from.cursor.position)

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use polyphony_domain::record::Cursor;
+use polyphony_domain::record::{Cursor, StoredEvent};
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, PgExecutor, Row, types::Json};
 use uuid::Uuid;
 
 use crate::{ProjectionError, typed::TypedEvent};
@@ -17,6 +17,9 @@ pub(crate) trait RowModel: Send + Sync + 'static {
     const TABLE: &'static str;
     /// What a row holds.
     type Row: Serialize + DeserializeOwned + Clone + Send + Sync;
+
+    /// Whether an event can change a row, as far as its type says.
+    fn wants(event: &StoredEvent) -> bool;
 
     /// Id of the row that an event changes.
     fn key(event: &TypedEvent) -> Option<Uuid>;
@@ -37,46 +40,64 @@ pub(crate) fn has_seen(last: Cursor, event: &TypedEvent) -> bool {
     event.cursor <= last
 }
 
+/// Ids of the rows that events change, each once.
+pub(crate) fn keys<M: RowModel>(events: &[TypedEvent]) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = events.iter().filter_map(M::key).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
 /// Reduces events over rows that are there or not.
-pub(crate) fn reduce_all<M: RowModel>(rows: &mut HashMap<Uuid, M::Row>, events: &[TypedEvent]) -> Vec<Uuid> {
-    let mut changed = Vec::new();
+pub(crate) fn reduce_all<M: RowModel>(rows: &mut HashMap<Uuid, M::Row>, events: &[TypedEvent]) {
     for event in events {
         let Some(id) = M::key(event) else { continue };
         if let Some(row) = M::reduce(rows.remove(&id), event) {
             rows.insert(id, row);
-            changed.push(id);
         }
     }
-    changed.sort_unstable();
-    changed.dedup();
-    changed
 }
 
 /// Reads rows by id.
 pub(crate) async fn load_rows<M: RowModel>(
-    connection: &mut PgConnection,
+    executor: impl PgExecutor<'_>,
     table: &str,
     ids: &[Uuid],
 ) -> Result<HashMap<Uuid, M::Row>, ProjectionError> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
     let sql = format!("SELECT id, data FROM {table} WHERE id = ANY($1)");
-    let rows = sqlx::query(&sql).bind(ids).fetch_all(connection).await?;
-    rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get::<sqlx::types::Json<M::Row>, _>(1)?.0))).collect()
+    let rows = sqlx::query(&sql).bind(ids).fetch_all(executor).await?;
+    rows.into_iter().map(|row| Ok((row.try_get(0)?, row.try_get::<Json<M::Row>, _>(1)?.0))).collect()
 }
 
-/// Applies events to a table.
+/// Rows as JSON texts, to be written.
+pub(crate) fn texts<R: Serialize>(rows: &[(Uuid, R)]) -> Result<Vec<String>, ProjectionError> {
+    let texts = rows.iter().map(|(_, row)| serde_json::to_string(row)).collect::<Result<_, _>>();
+    Ok(texts.map_err(polyphony_eventstore::StoreError::from)?)
+}
+
+/// Applies events to a table: loads the rows that they change, reduces, writes them back.
 pub(crate) async fn apply<M: RowModel>(
     connection: &mut PgConnection,
     table: &str,
     events: &[TypedEvent],
 ) -> Result<(), ProjectionError> {
-    let mut ids: Vec<Uuid> = events.iter().filter_map(M::key).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let mut rows = load_rows::<M>(connection, table, &ids).await?;
-    let changed = reduce_all::<M>(&mut rows, events);
-    let changed: Vec<(Uuid, M::Row)> = changed.into_iter().filter_map(|id| Some((id, rows.remove(&id)?))).collect();
-    if changed.is_empty() { Ok(()) } else { M::write(connection, table, &changed).await }
+    let mut rows = load_rows::<M>(&mut *connection, table, &keys::<M>(events)).await?;
+    reduce_all::<M>(&mut rows, events);
+    let mut rows: Vec<(Uuid, M::Row)> = rows.into_iter().collect();
+    // Always in the same order, as every statement that locks several rows should.
+    rows.sort_unstable_by_key(|(id, _)| *id);
+    if rows.is_empty() { Ok(()) } else { M::write(connection, table, &rows).await }
+}
+
+/// The rows that events change, as they will be once the table has seen them.
+pub(crate) async fn reduced<M: RowModel>(
+    executor: impl PgExecutor<'_>,
+    missing: &[TypedEvent],
+) -> Result<HashMap<Uuid, M::Row>, ProjectionError> {
+    let mut rows = load_rows::<M>(executor, M::TABLE, &keys::<M>(missing)).await?;
+    reduce_all::<M>(&mut rows, missing);
+    Ok(rows)
 }

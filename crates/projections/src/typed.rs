@@ -1,5 +1,7 @@
 //! Events as the projections see them: opened, typed, with their place.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use cqrs_es::Aggregate;
 use polyphony_domain::{
@@ -11,8 +13,10 @@ use polyphony_domain::{
 use polyphony_eventstore::{Store, StoreError, load::decode};
 use uuid::Uuid;
 
+use crate::ProjectionError;
+
 /// What a projection cares about.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Payload {
     Session(SessionEvent),
     Turn(Box<TurnEvent>),
@@ -21,7 +25,7 @@ pub(crate) enum Payload {
 }
 
 /// An event with its place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct TypedEvent {
     pub(crate) event_id: EventId,
     pub(crate) cursor: Cursor,
@@ -40,6 +44,18 @@ pub(crate) struct Poison {
     pub(crate) error: String,
 }
 
+impl From<Poison> for ProjectionError {
+    fn from(poison: Poison) -> Self {
+        Self::Unreadable { position: poison.cursor.position, reason: poison.error }
+    }
+}
+
+/// Whether an event belongs to a session or a turn and is none of `unused`. Opening an event costs a decryption, so
+/// a projection says what it has no use for; a type that nobody knows is looked at, and found unreadable.
+pub(crate) fn is_of_sessions(event: &StoredEvent, unused: &[&str]) -> bool {
+    [Session::TYPE, Turn::TYPE].contains(&event.aggregate_type.as_str()) && !unused.contains(&event.event_type.as_str())
+}
+
 fn typed(event: StoredEvent) -> Result<TypedEvent, StoreError> {
     let (event_id, cursor, aggregate_id) = (event.event_id, event.cursor, event.aggregate_id);
     let (root_id, owner_id, at) = (event.root_id, event.owner_id, event.recorded_at);
@@ -51,44 +67,54 @@ fn typed(event: StoredEvent) -> Result<TypedEvent, StoreError> {
     Ok(TypedEvent { event_id, cursor, aggregate_id, root_id, owner_id, at, payload })
 }
 
-/// Opens and reads events. Those that can't be understood are set apart; only a failing database is an error.
+/// Whether the event is to blame. Its source says why it can't be read, which the error itself does not.
+fn reason(error: &StoreError) -> Option<String> {
+    match error {
+        StoreError::Unreadable { source, .. } => Some(format!("{error}: {source}")),
+        StoreError::Sealed | StoreError::NoDataKey | StoreError::Json(_) => Some(error.to_string()),
+        _ => None,
+    }
+}
+
+/// Opens and reads events. Those that can't be understood are set apart.
+///
+/// # Errors
+/// The database's, and that of a key ring which doesn't open the data keys: that would make poison of the whole log.
 pub(crate) async fn read(
     store: &Store,
     events: Vec<StoredEvent>,
 ) -> Result<(Vec<TypedEvent>, Vec<Poison>), StoreError> {
-    let is_poison = |error: &StoreError| {
-        matches!(
-            error,
-            StoreError::Unreadable { .. } | StoreError::Sealed | StoreError::NoDataKey | StoreError::Json(_)
-        )
-    };
+    let roots: HashSet<Uuid> = events.iter().map(|event| event.root_id).collect();
+    store.data_keys(&roots.into_iter().collect::<Vec<_>>()).await?;
     let (mut good, mut bad) = (Vec::with_capacity(events.len()), Vec::new());
-    match store.open(events.clone()).await {
-        Ok(opened) => {
-            for event in opened {
-                let (event_id, cursor) = (event.event_id, event.cursor);
-                match typed(event) {
-                    Ok(event) => good.push(event),
-                    Err(error) => bad.push(Poison { event_id, cursor, error: error.to_string() }),
-                }
-            }
-        }
-        // One of them doesn't open: look at each alone.
-        Err(error) if is_poison(&error) => {
-            for event in events {
-                let (event_id, cursor) = (event.event_id, event.cursor);
-                let opened = match store.open(vec![event]).await {
-                    Ok(mut opened) => opened.pop().map_or(Err(StoreError::Sealed), typed),
-                    Err(error) if is_poison(&error) => Err(error),
-                    Err(error) => return Err(error),
-                };
-                match opened {
-                    Ok(event) => good.push(event),
-                    Err(error) => bad.push(Poison { event_id, cursor, error: error.to_string() }),
-                }
-            }
-        }
+    // One that doesn't open spoils them all; then each is looked at alone.
+    let mut whole = match store.open(events.clone()).await {
+        Ok(opened) => Some(opened.into_iter()),
+        Err(error) if reason(&error).is_some() => None,
         Err(error) => return Err(error),
+    };
+    for event in events {
+        let (event_id, cursor) = (event.event_id, event.cursor);
+        let opened = match &mut whole {
+            Some(opened) => opened.next().ok_or(StoreError::Sealed),
+            None => store.open(vec![event]).await.and_then(|mut opened| opened.pop().ok_or(StoreError::Sealed)),
+        };
+        match opened.and_then(typed) {
+            Ok(event) => good.push(event),
+            Err(error) => match reason(&error) {
+                Some(error) => bad.push(Poison { event_id, cursor, error }),
+                None => return Err(error),
+            },
+        }
     }
     Ok((good, bad))
+}
+
+/// Opens and reads events, all of them.
+///
+/// # Errors
+/// [`ProjectionError::Unreadable`] for the first that can't be understood; see also [`read`].
+pub(crate) async fn read_all(store: &Store, events: Vec<StoredEvent>) -> Result<Vec<TypedEvent>, ProjectionError> {
+    let (events, poison) = read(store, events).await?;
+    poison.into_iter().next().map_or(Ok(events), |poison| Err(poison.into()))
 }

@@ -1,24 +1,25 @@
 //! The messages of a session: a prompt is a user's message, an answer an assistant's.
 
 mod branch;
+pub(crate) mod query;
 
 use chrono::{DateTime, Utc};
+use cqrs_es::Aggregate;
 use polyphony_domain::{
     ids::{AccountId, AnswerId, SessionId},
     money::NanoUsd,
     personal::Personal,
-    record::Cursor,
-    turn::{AnswerStatus, ErrorRecord, ModelRef, TurnEvent},
+    record::{Cursor, StoredEvent},
+    turn::{AnswerStatus, ErrorRecord, ModelRef, Turn, TurnEvent},
 };
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, types::Json};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub(crate) use self::branch::active_branch;
 use crate::{
     ProjectionError,
-    model::{RowModel, has_seen},
-    typed::{Payload, TypedEvent},
+    model::{RowModel, has_seen, texts},
+    typed::{Payload, TypedEvent, is_of_sessions},
 };
 
 /// Who speaks.
@@ -80,10 +81,17 @@ pub struct MessageRow {
     pub last: Cursor,
 }
 
+impl MessageRow {
+    /// Whether it is an answer with something to go on from; the rule of `Answer::has_usable_text`.
+    pub fn is_usable(&self) -> bool {
+        self.role == MessageRole::Assistant && self.status.is_final() && !self.content.is_empty()
+    }
+}
+
 /// Some messages of a session.
 #[derive(Clone, Debug)]
 pub struct MessagePage {
-    /// Oldest first.
+    /// Oldest first, each with the number of its versions.
     pub messages: Vec<(MessageRow, u32)>,
     /// Where the page before this one ends; none at the beginning.
     pub next_before: Option<Uuid>,
@@ -156,6 +164,10 @@ impl RowModel for MessageThread {
     const TABLE: &'static str = "read.messages";
     type Row = MessageRow;
 
+    fn wants(event: &StoredEvent) -> bool {
+        event.aggregate_type == Turn::TYPE && is_of_sessions(event, &["stop_requested"])
+    }
+
     fn key(event: &TypedEvent) -> Option<Uuid> {
         let Payload::Turn(turn) = &event.payload else { return None };
         Some(answer_of(turn).map_or(event.aggregate_id, |answer| answer.as_uuid()))
@@ -212,15 +224,24 @@ impl RowModel for MessageThread {
         rows: &[(Uuid, MessageRow)],
     ) -> Result<(), ProjectionError> {
         let sql = format!(
-            "INSERT INTO {table} (id, owner_id, session_id, data) \
-             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::jsonb[]) \
-             ON CONFLICT (id) DO UPDATE SET data = excluded.data"
+            "INSERT INTO {table} \
+             (id, owner_id, session_id, parent_id, is_answer, is_usable, first_xid, first_position, data) \
+             SELECT id, owner_id, session_id, parent_id, is_answer, is_usable, xid::xid8, position, data::json \
+             FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::boolean[], $6::boolean[], $7::text[], \
+                         $8::bigint[], $9::text[]) \
+                  AS row (id, owner_id, session_id, parent_id, is_answer, is_usable, xid, position, data) \
+             ON CONFLICT (id) DO UPDATE SET is_usable = excluded.is_usable, data = excluded.data"
         );
         sqlx::query(&sql)
             .bind(rows.iter().map(|(id, _)| *id).collect::<Vec<_>>())
             .bind(rows.iter().map(|(_, row)| row.owner_id.as_uuid()).collect::<Vec<_>>())
             .bind(rows.iter().map(|(_, row)| row.session_id.as_uuid()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(_, row)| Json(row)).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, row)| row.parent_id).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, row)| row.role == MessageRole::Assistant).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, row)| row.is_usable()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, row)| row.first.xid.to_string()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, row)| row.first.position).collect::<Vec<_>>())
+            .bind(texts(rows)?)
             .execute(connection)
             .await?;
         Ok(())

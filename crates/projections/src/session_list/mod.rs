@@ -1,23 +1,25 @@
 //! The list of a person's sessions.
 
+pub(crate) mod query;
+
 use chrono::{DateTime, Utc};
 use polyphony_domain::{
     ids::{AccountId, SessionId},
     money::NanoUsd,
     personal::Personal,
-    record::Cursor,
+    record::{Cursor, StoredEvent},
     session::SessionEvent,
     turn::TurnEvent,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{PgConnection, types::Json};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     ProjectionError,
-    model::{RowModel, has_seen},
-    typed::{Payload, TypedEvent},
+    model::{RowModel, has_seen, texts},
+    typed::{Payload, TypedEvent, is_of_sessions},
 };
 
 /// Characters of the first prompt that name a session without a title.
@@ -60,6 +62,13 @@ pub struct SessionRow {
     pub last: Cursor,
 }
 
+impl SessionRow {
+    /// Whether it is in the archive instead of the list.
+    pub const fn is_archived(&self) -> bool {
+        self.archived_at.is_some()
+    }
+}
+
 /// The read model.
 pub(crate) struct SessionList;
 
@@ -76,6 +85,11 @@ impl RowModel for SessionList {
     const NAME: &'static str = "session_list_v1";
     const TABLE: &'static str = "read.sessions";
     type Row = SessionRow;
+
+    fn wants(event: &StoredEvent) -> bool {
+        // Steps on the way to an answer don't move a session in its list.
+        is_of_sessions(event, &["attempt_started", "stop_requested"])
+    }
 
     fn key(event: &TypedEvent) -> Option<Uuid> {
         match event.payload {
@@ -136,7 +150,6 @@ impl RowModel for SessionList {
                     row.last_message_at = Some(event.at);
                 }
                 TurnEvent::AnswerRequested { .. } => row.message_count += 1,
-                // Steps on the way to an answer don't move a session in its list.
                 TurnEvent::AttemptStarted { .. } | TurnEvent::StopRequested { .. } => return Some(row),
                 ended => {
                     if let Some((_, record)) = ended.end() {
@@ -160,17 +173,18 @@ impl RowModel for SessionList {
     ) -> Result<(), ProjectionError> {
         let sql = format!(
             "INSERT INTO {table} (id, owner_id, updated_at, archived, data) \
-             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::boolean[], $5::jsonb[]) \
+             SELECT id, owner_id, updated_at, archived, data::json \
+             FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::boolean[], $5::text[]) \
+                  AS row (id, owner_id, updated_at, archived, data) \
              ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at, archived = excluded.archived, \
              data = excluded.data"
         );
-        let column = |of: fn(&SessionRow) -> Uuid| rows.iter().map(|(_, row)| of(row)).collect::<Vec<_>>();
         sqlx::query(&sql)
             .bind(rows.iter().map(|(id, _)| *id).collect::<Vec<_>>())
-            .bind(column(|row| row.owner_id.as_uuid()))
+            .bind(rows.iter().map(|(_, row)| row.owner_id.as_uuid()).collect::<Vec<_>>())
             .bind(rows.iter().map(|(_, row)| row.updated_at).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(_, row)| row.archived_at.is_some()).collect::<Vec<_>>())
-            .bind(rows.iter().map(|(_, row)| Json(row)).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, row)| row.is_archived()).collect::<Vec<_>>())
+            .bind(texts(rows)?)
             .execute(connection)
             .await?;
         Ok(())

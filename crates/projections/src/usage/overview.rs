@@ -1,10 +1,14 @@
 //! The overview of a person's usage, from the daily rollup.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Days, NaiveDate, Utc};
-use clickhouse::Row;
+use clickhouse::{Client, error::Error};
 use polyphony_domain::{ids::AccountId, money::NanoUsd};
 use serde::Deserialize;
+use sqlx::{PgPool, Row};
 
+use super::{batch::NAME, schema};
 use crate::ProjectionError;
 
 /// How far back.
@@ -67,11 +71,11 @@ pub struct Overview {
     pub previous: Option<Totals>,
     /// Day by day, days without use left out.
     pub series: Vec<Day>,
-    /// When it was computed.
+    /// Everything that ended before is in it.
     pub as_of: DateTime<Utc>,
 }
 
-#[derive(Row, Deserialize)]
+#[derive(clickhouse::Row, Deserialize)]
 struct Sums {
     /// Days since 1970.
     day: u16,
@@ -106,41 +110,81 @@ impl From<Sums> for Totals {
 
 const SUMS: &str = "sum(requests) AS requests, sum(errors) AS errors, sum(tokens_input) AS tokens_input, \
      sum(tokens_output) AS tokens_output, sum(cost_nanos) AS cost_nanos, uniqExactMerge(sessions) AS sessions, \
-     quantilesTDigestMerge(0.5, 0.95)(latency) AS latency, quantilesTDigestMerge(0.5, 0.95)(first_chunk) AS first_chunk \
-     FROM usage_daily WHERE usage_daily.user_id = toUUID(?) \
-     AND usage_daily.day >= toDate(?) AND usage_daily.day <= toDate(?)";
+     quantilesTDigestMerge(0.5, 0.95)(latency) AS latency, quantilesTDigestMerge(0.5, 0.95)(first_chunk) AS first_chunk";
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// What ClickHouse calls a table that isn't there.
+const UNKNOWN_TABLE: &str = "Code: 60.";
+
+/// The live tables, and up to when what is in them is complete.
+async fn place(pool: &PgPool) -> Result<(i64, DateTime<Utc>), ProjectionError> {
+    let row = sqlx::query(
+        "SELECT c.epoch, least(now(), missing.recorded_at) FROM read.checkpoints AS c LEFT JOIN LATERAL \
+         (SELECT e.recorded_at FROM events AS e WHERE (e.xid, e.position) > (c.xid, c.position) \
+          ORDER BY e.xid, e.position LIMIT 1) AS missing ON true \
+         WHERE c.name = $1",
+    )
+    .bind(NAME)
+    .fetch_optional(pool)
+    .await?;
+    let row = row.ok_or_else(|| ProjectionError::Unknown(NAME.to_owned()))?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}
 
 /// Reads the overview of one person. The user is the first term of every query.
 pub(crate) async fn overview(
-    client: &clickhouse::Client,
+    pool: &PgPool,
+    client: &Client,
     owner: AccountId,
     period: Period,
 ) -> Result<Overview, ProjectionError> {
-    let as_of = Utc::now();
-    let today = as_of.date_naive();
+    let (epoch, as_of) = place(pool).await?;
+    match of_epoch(client, epoch, owner, period, as_of).await {
+        // A rebuild has just switched over.
+        Err(Error::BadResponse(reason)) if reason.contains(UNKNOWN_TABLE) => {
+            let (epoch, as_of) = place(pool).await?;
+            Ok(of_epoch(client, epoch, owner, period, as_of).await?)
+        }
+        result => Ok(result?),
+    }
+}
+
+async fn of_epoch(
+    client: &Client,
+    epoch: i64,
+    owner: AccountId,
+    period: Period,
+    as_of: DateTime<Utc>,
+) -> Result<Overview, Error> {
+    let from = format!(
+        "FROM {} AS d WHERE d.user_id = toUUID(?) AND d.day >= toDate(?) AND d.day <= toDate(?)",
+        schema::table("usage_daily", epoch)
+    );
+    let query = |sql: &str, first: NaiveDate, last: NaiveDate| {
+        client.query(sql).bind(owner.to_string()).bind(first.to_string()).bind(last.to_string())
+    };
+    let today = Utc::now().date_naive();
     let back = |days: u64| today.checked_sub_days(Days::new(days)).unwrap_or(NaiveDate::MIN);
     // ClickHouse's `Date` begins here.
-    let beginning = NaiveDate::from_ymd_opt(1970, 1, 2).unwrap_or(today);
+    let beginning = NaiveDate::from_ymd_opt(1970, 1, 1).unwrap_or(today);
     let first = period.days().map_or(beginning, |days| back(days - 1));
-    let sums = async |from: NaiveDate, to: NaiveDate| {
-        let sql = format!("SELECT toDate(0) AS day, {SUMS}");
-        let query = client.query(&sql).bind(owner.to_string()).bind(from.to_string()).bind(to.to_string());
-        query.fetch_one::<Sums>().await.map(Totals::from)
+    let total = format!("SELECT toDate(0) AS day, {SUMS} {from}");
+    let by_day = format!("SELECT d.day AS day, {SUMS} {from} GROUP BY day ORDER BY day");
+    let sums = async |first: NaiveDate, last: NaiveDate| {
+        query(&total, first, last).fetch_one::<Sums>().await.map(Totals::from)
     };
-    let previous = match period.days() {
-        None => None,
-        Some(days) => Some(sums(back(2 * days - 1), back(days)).await?),
+    let before = async {
+        match period.days() {
+            None => Ok(None),
+            Some(days) => sums(back(2 * days - 1), back(days)).await.map(Some),
+        }
     };
-    let sql = format!("SELECT day, {SUMS} GROUP BY day ORDER BY day");
-    let query = client.query(&sql).bind(owner.to_string()).bind(first.to_string()).bind(today.to_string());
-    let series = query.fetch_all::<Sums>().await?;
-    let series = series
-        .into_iter()
-        .map(|sums| {
-            let date = NaiveDate::from_ymd_opt(1970, 1, 1)
-                .and_then(|epoch| epoch.checked_add_days(Days::new(sums.day.into())));
-            Day { date: date.unwrap_or(today), totals: sums.into() }
-        })
-        .collect();
-    Ok(Overview { totals: sums(first, today).await?, previous, series, as_of })
+    let series = query(&by_day, first, today).fetch_all::<Sums>();
+    let all = async { tokio::try_join!(sums(first, today), before, series) };
+    let (totals, previous, series) = schema::within(TIMEOUT, all).await?;
+    let series = series.into_iter().map(|sums| {
+        let date = beginning.checked_add_days(Days::new(sums.day.into()));
+        Day { date: date.unwrap_or(today), totals: sums.into() }
+    });
+    Ok(Overview { totals, previous, series: series.collect(), as_of })
 }

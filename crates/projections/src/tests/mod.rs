@@ -1,0 +1,11 @@
+//! The projections on a real Postgres, NATS and ClickHouse engine.
+
+mod faults;
+mod model;
+mod poison;
+mod reads;
+mod rebuild;
+mod stack;
+mod stream;
+mod usage;
+mod writer;
