@@ -9,7 +9,31 @@ use axum::{
 };
 use polyphony_eventstore::{ExecuteError, StoreError, error::Refused};
 use polyphony_projections::ProjectionError;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+/// How a refusal or failure looks.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorEnvelope {
+    /// Always false.
+    success: bool,
+    error: ErrorBody,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, ToSchema)]
+struct ErrorBody {
+    /// Stable; for programs.
+    #[schema(example = "VALIDATION_FAILED")]
+    code: &'static str,
+    /// For a person, in English or Chinese.
+    #[schema(example = "limit: must be from 1 to 100")]
+    message: String,
+    /// What else there is to know; `fields` maps each refused field to the reason.
+    #[schema(value_type = Object)]
+    details: Map<String, Value>,
+}
 
 /// A refusal or failure.
 #[derive(Debug)]
@@ -19,6 +43,8 @@ pub struct ApiError {
     message: String,
     details: Map<String, Value>,
     retry_after: Option<Duration>,
+    /// Another request with the same idempotency key was quicker: its answer is the answer.
+    lost_race: bool,
     /// What is logged; never sent.
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -26,7 +52,7 @@ pub struct ApiError {
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { status, code, message, details: Map::new(), retry_after: None, source: None }
+        Self { status, code, message, details: Map::new(), retry_after: None, lost_race: false, source: None }
     }
 
     /// A field has a value that it can't have.
@@ -35,6 +61,13 @@ impl ApiError {
         let mut error = Self::new(StatusCode::BAD_REQUEST, "VALIDATION_FAILED", format!("{field}: {reason}"));
         error.details.insert("fields".to_owned(), json!({ field: reason }));
         error
+    }
+
+    /// The field that was refused, and why.
+    #[cfg(test)]
+    pub fn field(&self) -> Option<(&str, &str)> {
+        let (field, reason) = self.details.get("fields")?.as_object()?.iter().next()?;
+        Some((field, reason.as_str()?))
     }
 
     pub fn not_found() -> Self {
@@ -48,6 +81,19 @@ impl ApiError {
     pub fn in_progress() -> Self {
         let message = "an answer that this would build on is still in the making";
         Self::new(StatusCode::CONFLICT, "GENERATION_IN_PROGRESS", message)
+    }
+
+    pub const fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Whether another request with the same idempotency key was quicker.
+    pub const fn lost_race(&self) -> bool {
+        self.lost_race
+    }
+
+    pub fn forbidden(message: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", message)
     }
 
     pub fn conflict(message: &str) -> Self {
@@ -141,10 +187,8 @@ impl IntoResponse for ApiError {
         let translated =
             READS_CHINESE.try_with(|chinese| *chinese).unwrap_or(false).then(|| chinese(self.code)).flatten();
         let message = translated.map_or(self.message, str::to_owned);
-        let body = json!({
-            "success": false,
-            "error": {"code": self.code, "message": message, "details": self.details},
-        });
+        let error = ErrorBody { code: self.code, message, details: self.details };
+        let body = ErrorEnvelope { success: false, error };
         let mut response = (self.status, Json(body)).into_response();
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
@@ -173,7 +217,10 @@ impl From<Refused> for ApiError {
             }
             Refused::GenerationInProgress => Self::in_progress(),
             Refused::NotFound => Self::not_found(),
-            Refused::RunTaken | Refused::IdempotencyKeyUsed => Self::conflict("somebody else was quicker"),
+            Refused::RunTaken => Self::conflict("somebody else was quicker"),
+            Refused::IdempotencyKeyUsed => {
+                Self { lost_race: true, ..Self::conflict("the same request is being answered already") }
+            }
         }
     }
 }

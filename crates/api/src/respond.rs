@@ -5,12 +5,18 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use polyphony_eventstore::idempotency::StoredResponse;
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
+
+use crate::idempotency;
 
 /// `{"success": true, "data": …, "meta": …}`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Envelope<T> {
+    /// Always true.
+    #[schema(example = true)]
     success: bool,
     data: T,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,10 +49,6 @@ impl<T> Success<T> {
         Self { status: StatusCode::OK, location: None, envelope: Envelope { success: true, data, meta: None } }
     }
 
-    pub fn created(data: T, location: String) -> Self {
-        Self { status: StatusCode::CREATED, location: Some(location), ..Self::ok(data) }
-    }
-
     pub fn accepted(data: T) -> Self {
         Self { status: StatusCode::ACCEPTED, ..Self::ok(data) }
     }
@@ -59,6 +61,16 @@ impl<T> Success<T> {
     pub fn meta(mut self, meta: Meta) -> Self {
         self.envelope.meta = Some(meta);
         self
+    }
+}
+
+impl Success<Value> {
+    /// An answer that is kept for its idempotency key: what it created is found under `collection`.
+    pub fn stored(response: StoredResponse, collection: &str) -> Self {
+        let status = idempotency::status(&response);
+        let id = response.data["id"].as_str().filter(|_| status == StatusCode::CREATED);
+        let location = id.map(|id| format!("{collection}/{id}"));
+        Self { location, ..Self::ok(response.data).status(status) }
     }
 }
 

@@ -20,6 +20,8 @@ pub struct User {
     pub status: &'static str,
     pub settings: Value,
     pub created_at: Option<DateTime<Utc>>,
+    pub updated_at: Option<DateTime<Utc>>,
+    pub last_login_at: Option<DateTime<Utc>>,
 }
 
 /// A pair of tokens.
@@ -264,6 +266,15 @@ pub struct Token {
     pub scopes: Vec<String>,
     pub expires_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
+}
+
+/// A personal access token that has just been issued.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct IssuedToken {
+    /// Shown this once.
+    pub token: String,
+    #[serde(flatten)]
+    pub about: Token,
 }
 
 impl From<TokenRecord> for Token {

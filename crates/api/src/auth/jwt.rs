@@ -13,6 +13,9 @@ const AUDIENCE: &str = "polyphony-api";
 /// Marks the token's use, so that no other signed thing passes for one.
 const TYPE: &str = "at+jwt";
 
+/// How far the clocks of nodes may be apart.
+const LEEWAY_SECONDS: u64 = 5;
+
 /// What a token says.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Claims {
@@ -51,7 +54,9 @@ pub fn verify(ring: &JwtRing, token: &str) -> Result<Claims, Refused> {
     }
     let key = header.kid.as_deref().and_then(|kid| ring.verifying(kid)).ok_or(Refused::Invalid)?;
     let mut validation = Validation::new(Algorithm::HS256);
-    validation.leeway = 5;
+    validation.leeway = LEEWAY_SECONDS;
+    // We issue none, but a token with one means it.
+    validation.validate_nbf = true;
     validation.set_issuer(&[ISSUER]);
     validation.set_audience(&[AUDIENCE]);
     validation.set_required_spec_claims(&["exp", "sub", "iss", "aud"]);
@@ -62,6 +67,7 @@ pub fn verify(ring: &JwtRing, token: &str) -> Result<Claims, Refused> {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     use polyphony_platform::secrets::Secrets;
     use serde_json::{Value, json};
 
@@ -98,15 +104,30 @@ mod tests {
             ("sub", json!(7)),
             ("sid", Value::Null),
             ("iat", json!("1")),
+            ("nbf", json!("0")),
+            ("nbf", json!(Utc::now().timestamp() + 3_600)),
+            ("exp", json!(9_999_999_999.5)),
+            ("exp", json!(-1)),
+            ("aud", Value::Null),
+            ("iss", json!(["polyphony", "other"])),
         ] {
             wrong.push(forge(&ring, Algorithm::HS256, |_, claims| claims[claim] = value));
         }
-        wrong.push(forge(&ring, Algorithm::HS256, |_, claims| drop(claims.as_object_mut().unwrap().remove("exp"))));
         let unsigned = token.rsplit_once('.').unwrap().0.to_owned() + ".";
         wrong.push(unsigned);
         wrong.push("eyJhbGciOiJub25lIn0.e30.".into());
+        for claim in ["exp", "iat", "sub", "sid", "aud", "iss"] {
+            wrong.push(forge(&ring, Algorithm::HS256, |_, claims| drop(claims.as_object_mut().unwrap().remove(claim))));
+        }
+        for algorithm in ["none", "None", "nOnE", "RS256", "HS512", "ES256"] {
+            let header = json!({"alg": algorithm, "typ": TYPE, "kid": ring.signing().0});
+            let header = URL_SAFE_NO_PAD.encode(header.to_string());
+            let (_, rest) = token.split_once('.').unwrap();
+            let (claims, signature) = rest.split_once('.').unwrap();
+            wrong.extend([format!("{header}.{claims}."), format!("{header}.{claims}.{signature}")]);
+        }
         for token in wrong {
-            assert_eq!(verify(&ring, &token).err(), Some(Refused::Invalid), "{token}");
+            assert!(verify(&ring, &token).is_err(), "{token}");
         }
         let late = forge(&ring, Algorithm::HS256, |_, claims| claims["exp"] = json!(1));
         assert_eq!(verify(&ring, &late).err(), Some(Refused::Expired));

@@ -1,5 +1,6 @@
 //! Access tokens, personal access tokens, and those that have been revoked.
 
+pub mod cookies;
 mod jwt;
 mod revocations;
 
@@ -8,7 +9,7 @@ use polyphony_platform::vault;
 
 pub use self::{
     jwt::issue,
-    revocations::{Revocations, follow},
+    revocations::{Revocations, RevocationsUnknown, follow},
 };
 use crate::{error::ApiError, extract::Caller, state::AppState};
 
@@ -28,8 +29,10 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Caller, ApiEr
         }
         jwt::Refused::Invalid => ApiError::unauthorized(),
     })?;
-    if state.revocations.is_revoked(claims.sid) {
-        return Err(ApiError::unauthorized());
+    match state.revocations.is_revoked(claims.sid) {
+        Some(false) => {}
+        Some(true) => return Err(ApiError::unauthorized()),
+        None => return Err(ApiError::unavailable(RevocationsUnknown)),
     }
     Ok(Caller { account_id: claims.sub, device_id: Some(claims.sid) })
 }

@@ -10,7 +10,7 @@ use polyphony_domain::{
     ids::KeyId,
 };
 use polyphony_eventstore::{Effect, Root, api_keys::label, idempotency::StoredResponse};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use url::Url;
 use utoipa::ToSchema;
@@ -27,6 +27,7 @@ use crate::{
     state::AppState,
 };
 
+const KEYS: &str = "/api/v1/keys";
 /// Keys shorter than this show nothing of themselves.
 const HINT_FROM: usize = 20;
 
@@ -37,15 +38,46 @@ pub fn router() -> OpenApiRouter<AppState> {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct AddKey {
+    #[schema(example = "openai")]
     provider: String,
+    /// The key itself. It is sealed at once and never shown again.
     api_key: Option<String>,
-    /// `server` is the only mode so far.
-    mode: Option<String>,
+    #[serde(default)]
+    mode: Mode,
+    #[schema(min_length = 1, max_length = 100)]
     name: Option<String>,
     /// Lower is tried first.
     priority: Option<i32>,
-    /// Another host of the same dialect.
+    /// Another host of the same dialect: https, public, on its usual port.
     base_url: Option<String>,
+    /// For `client` keys: the id of the device's wrapping key.
+    #[schema(value_type = Option<String>)]
+    key_id: Option<IgnoredAny>,
+    /// For `client` keys: the sealed key.
+    #[schema(value_type = Option<String>)]
+    ciphertext: Option<IgnoredAny>,
+    /// For `client` keys: its nonce.
+    #[schema(value_type = Option<String>)]
+    nonce: Option<IgnoredAny>,
+}
+
+impl AddKey {
+    /// A field that only a key in mode `client` has.
+    fn client_field(&self) -> Option<&'static str> {
+        let fields = [("key_id", &self.key_id), ("ciphertext", &self.ciphertext), ("nonce", &self.nonce)];
+        fields.into_iter().find_map(|(name, value)| value.is_some().then_some(name))
+    }
+}
+
+/// Who can open a key.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Mode {
+    /// The server, with its own keys.
+    #[default]
+    Server,
+    /// Only the person's devices. Not offered yet.
+    Client,
 }
 
 fn hint(key: &str) -> String {
@@ -77,8 +109,14 @@ async fn add(
     if !state.registry.serves(&body.provider) || body.provider == "demo" {
         return Err(ApiError::invalid("provider", "there is no such provider that takes keys"));
     }
-    if body.mode.as_deref().is_some_and(|mode| mode != "server") {
-        return Err(ApiError::invalid("mode", "only `server` is offered"));
+    if body.mode == Mode::Client {
+        return Err(ApiError::invalid(
+            "mode",
+            "keys that only your devices can open are not offered yet; use `server`",
+        ));
+    }
+    if let Some(field) = body.client_field() {
+        return Err(ApiError::invalid(field, "goes with keys in mode `client` only"));
     }
     let secret = Zeroizing::new(body.api_key.unwrap_or_default().trim().to_owned());
     if !(1..=512).contains(&secret.len()) || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -89,7 +127,7 @@ async fn add(
     let base_url = body.base_url.map(|url| check_base_url(&state, &url)).transpose()?;
     let key = idempotency::key(&headers, caller.account_id, request_hash)?;
     if let Some(seen) = idempotency::replay(&state, key.as_ref()).await? {
-        return Ok(Success::ok(seen.data.clone()).status(idempotency::status(&seen)));
+        return Ok(Success::stored(seen, KEYS));
     }
     let account_id = caller.account_id;
     let key_id = KeyId::new(Uuid::now_v7());
@@ -125,17 +163,19 @@ async fn add(
     });
     let details =
         KeyDetails { provider: body.provider, name: name.into(), key_hint: key_hint.into(), base_url, priority };
-    let kept = data.clone();
-    state
+    let response = StoredResponse { status: 201, data };
+    let kept = response.clone();
+    let done = state
         .store
         .command::<ApiKey>(origin.context(account_id), Root::Existing(account_id.as_uuid()))
         .from_nothing()
         .effects(move |_, _| vec![effect.clone()])
-        .idempotent(key, move |_| StoredResponse { status: 201, data: kept.clone() })
+        .idempotent(key.clone(), move |_| kept.clone())
         .run(key_id.as_uuid(), ApiKeyCommand::Add(details))
-        .await?;
+        .await;
+    let response = idempotency::settle(&state, key.as_ref(), done.map(|_| response).map_err(ApiError::from)).await?;
     state.bus.poke_relay().await;
-    Ok(Success::created(data, format!("/api/v1/keys/{key_id}")))
+    Ok(Success::stored(response, KEYS))
 }
 
 fn check_base_url(state: &AppState, url: &str) -> Result<String, ApiError> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use polyphony_domain::{catalog::Model, ids::AccountId};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -10,7 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     error::ApiError,
-    extract::{Caller, Params},
+    extract::{Caller, Params, PathPart},
     respond::{Envelope, Success},
     shapes::ModelShape,
     state::AppState,
@@ -81,7 +81,7 @@ async fn providers(State(state): State<AppState>, caller: Caller) -> Result<Succ
 async fn get(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    PathPart(id): PathPart<String>,
 ) -> Result<Success<ModelShape>, ApiError> {
     let model = state.catalog.resolve(&id).ok_or_else(ApiError::not_found)?;
     let usable = usable(&state, caller.account_id).await?;

@@ -15,13 +15,14 @@ use uuid::Uuid;
 
 use crate::{
     error::ApiError,
-    extract::{Body, Caller, Origin, Params, PathId, check_length, check_limit},
+    extract::{Body, Caller, Origin, Params, PathId, check_length, check_limit, check_page},
     idempotency,
     respond::{Envelope, Meta, Success},
     shapes::Session,
     state::AppState,
 };
 
+const SESSIONS: &str = "/api/v1/sessions";
 /// Most bytes of a system prompt.
 const LONGEST_PROMPT: usize = 32 * 1024;
 /// Most bytes of a session's free data.
@@ -38,6 +39,9 @@ struct CreateSession {
     /// Id, name, or `provider/name`.
     model_id: Option<String>,
     system_prompt: Option<String>,
+    /// There are none to choose from yet.
+    #[serde(default)]
+    mcp_server_ids: Vec<Uuid>,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -94,10 +98,7 @@ async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Success<Vec<Session>>, ApiError> {
     let limit = check_limit(params.limit, 20)?;
-    let page = params.page.unwrap_or(1);
-    if page == 0 {
-        return Err(ApiError::invalid("page", "must be at least 1"));
-    }
+    let page = check_page(params.page)?;
     let query = SessionQuery { page, limit, archived: params.archived };
     let found = state.reads.sessions(caller.account_id, query).await?;
     let items = found.items.into_iter().map(|row| shape(&state, row)).collect();
@@ -115,6 +116,9 @@ async fn create(
     Body { value: body, request_hash }: Body<CreateSession>,
 ) -> Result<Success<Value>, ApiError> {
     check_texts(body.title.as_ref(), body.system_prompt.as_ref())?;
+    if !body.mcp_server_ids.is_empty() {
+        return Err(ApiError::invalid("mcp_server_ids", "there is no such server"));
+    }
     let model = match &body.model_id {
         None => None,
         Some(reference) => {
@@ -124,8 +128,7 @@ async fn create(
     };
     let key = idempotency::key(&headers, caller.account_id, request_hash)?;
     if let Some(seen) = idempotency::replay(&state, key.as_ref()).await? {
-        let location = format!("/api/v1/sessions/{}", seen.data["id"].as_str().unwrap_or_default());
-        return Ok(Success::created(seen.data, location));
+        return Ok(Success::stored(seen, SESSIONS));
     }
     let id = SessionId::new(Uuid::now_v7());
     let command = SessionCommand::Open {
@@ -155,16 +158,18 @@ async fn create(
         cost_usd: "0.000000".to_owned(),
         metadata: json!({}),
     });
-    let kept = data.clone();
-    state
+    let response = StoredResponse { status: 201, data };
+    let kept = response.clone();
+    let done = state
         .store
         .command::<Aggregate>(origin.context(caller.account_id), Root::New(id.as_uuid()))
         .from_nothing()
-        .idempotent(key, move |_| StoredResponse { status: 201, data: kept.clone() })
+        .idempotent(key.clone(), move |_| kept.clone())
         .run(id.as_uuid(), command)
-        .await?;
+        .await;
+    let response = idempotency::settle(&state, key.as_ref(), done.map(|_| response).map_err(ApiError::from)).await?;
     state.bus.poke_relay().await;
-    Ok(Success::created(data, format!("/api/v1/sessions/{id}")))
+    Ok(Success::stored(response, SESSIONS))
 }
 
 /// A session.

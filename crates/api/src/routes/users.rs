@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use polyphony_domain::{
     access_token::{AccessToken, AccessTokenCommand},
     account::Account,
-    ids::{AccountId, TokenId},
+    ids::{AccountId, DeviceId, TokenId},
 };
 use polyphony_eventstore::{Effect, Root, accounts::TOKEN_NAME, idempotency::StoredResponse};
 use polyphony_platform::vault;
@@ -24,21 +24,34 @@ use crate::{
     extract::{Body, Caller, Origin, PathId, check_length},
     idempotency,
     respond::{Envelope, Success},
-    shapes::{Token, User},
+    shapes::{IssuedToken, Token, User},
     state::AppState,
 };
+
+const TOKENS: &str = "/api/v1/users/me/tokens";
 
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(me)).routes(routes!(list_tokens, issue_token)).routes(routes!(revoke_token))
 }
 
-/// Reads an account from the log.
-pub async fn load(state: &AppState, id: AccountId) -> Result<User, ApiError> {
+/// Ids carry the time at which they were made.
+fn time_of(id: Uuid) -> Option<DateTime<Utc>> {
+    let (seconds, nanos) = id.get_timestamp()?.to_unix();
+    DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+}
+
+/// Reads an account from the log, as one of its devices sees it.
+pub async fn load(state: &AppState, id: AccountId, device: Option<DeviceId>) -> Result<User, ApiError> {
     let (account, version) = state.store.load::<Account>(id.as_uuid()).await?;
     if version == 0 || account.email.is_erased() {
         return Err(ApiError::unauthorized());
     }
-    let (seconds, nanos) = id.as_uuid().get_timestamp().map(|time| time.to_unix()).unwrap_or_default();
+    let signed_in = match device {
+        Some(device) => Some(device),
+        // A script has no device: what counts is the person's last one.
+        None => state.store.open_devices(id).await?.into_iter().max(),
+    };
+    let created_at = time_of(id.as_uuid());
     Ok(User {
         id: id.as_uuid(),
         email: account.email.into_string(),
@@ -47,14 +60,17 @@ pub async fn load(state: &AppState, id: AccountId) -> Result<User, ApiError> {
         role: account.role.as_str(),
         status: "active",
         settings: json!({}),
-        created_at: i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, nanos)),
+        created_at,
+        // Nothing of an account can be changed yet.
+        updated_at: created_at,
+        last_login_at: signed_in.and_then(|device| time_of(device.as_uuid())),
     })
 }
 
 /// The caller.
 #[utoipa::path(get, path = "/users/me", tag = "users", responses((status = 200, body = Envelope<User>)))]
 async fn me(State(state): State<AppState>, caller: Caller) -> Result<Success<User>, ApiError> {
-    Ok(Success::ok(load(&state, caller.account_id).await?))
+    Ok(Success::ok(load(&state, caller.account_id, caller.device_id).await?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -75,7 +91,7 @@ async fn list_tokens(State(state): State<AppState>, caller: Caller) -> Result<Su
 
 /// Issues a personal access token; it is shown this once.
 #[utoipa::path(post, path = "/users/me/tokens", tag = "users", request_body = IssueToken,
-    responses((status = 201, body = Envelope<Value>)))]
+    responses((status = 201, body = Envelope<IssuedToken>)))]
 async fn issue_token(
     State(state): State<AppState>,
     caller: Caller,
@@ -93,20 +109,27 @@ async fn issue_token(
     }
     let key = idempotency::key(&headers, caller.account_id, request_hash)?;
     if let Some(seen) = idempotency::replay(&state, key.as_ref()).await? {
-        return Ok(Success::ok(seen.data.clone()).status(idempotency::status(&seen)));
+        return Ok(Success::stored(seen, TOKENS));
     }
     let account_id = caller.account_id;
     let token_id = TokenId::new(Uuid::now_v7());
     let token = vault::random_token(PAT_PREFIX);
     let token_hash = vault::token_hash(&token);
     let name = state.store.seal_column(account_id, TOKEN_NAME, token_id.as_uuid(), body.name.as_bytes()).await?;
-    let data = json!({
-        "id": token_id, "name": body.name, "token": token, "scopes": body.scopes, "expires_at": body.expires_at,
-        "created_at": Utc::now(),
+    let data = json!(IssuedToken {
+        token,
+        about: Token {
+            id: token_id.as_uuid(),
+            name: body.name.clone(),
+            scopes: body.scopes.clone(),
+            expires_at: body.expires_at,
+            created_at: Utc::now(),
+        },
     });
-    let (scopes, expires_at, kept) = (body.scopes.clone(), body.expires_at, data.clone());
+    let response = StoredResponse { status: 201, data };
+    let (scopes, expires_at, kept) = (body.scopes.clone(), body.expires_at, response.clone());
     let command = AccessTokenCommand::Issue { name: body.name, scopes: body.scopes, expires_at: body.expires_at };
-    state
+    let done = state
         .store
         .command::<AccessToken>(origin.context(account_id), Root::Existing(account_id.as_uuid()))
         .from_nothing()
@@ -114,11 +137,12 @@ async fn issue_token(
             let (name, scopes) = (name.clone(), scopes.clone());
             vec![Effect::CreateAccessToken { token_id, account_id, token_hash, name, scopes, expires_at }]
         })
-        .idempotent(key, move |_| StoredResponse { status: 201, data: kept.clone() })
+        .idempotent(key.clone(), move |_| kept.clone())
         .run(token_id.as_uuid(), command)
-        .await?;
+        .await;
+    let response = idempotency::settle(&state, key.as_ref(), done.map(|_| response).map_err(ApiError::from)).await?;
     state.bus.poke_relay().await;
-    Ok(Success::created(data, format!("/api/v1/users/me/tokens/{token_id}")))
+    Ok(Success::stored(response, TOKENS))
 }
 
 /// Ends a personal access token.
