@@ -8,6 +8,7 @@ pub mod account;
 pub mod api_key;
 pub mod catalog;
 pub mod chunk_map;
+pub mod content;
 pub mod device_session;
 pub mod ids;
 pub mod money;

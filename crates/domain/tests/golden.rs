@@ -12,20 +12,26 @@ use polyphony_domain::{
     account::{AccountEvent, Role},
     api_key::{ApiKeyEvent, KeyDetails},
     chunk_map::{ChunkKind, ChunkMap},
+    content::{Citation, Media, MediaSource, Part, Tool, ToolCall, ToolChoice, ToolResult},
     device_session::{DeviceSessionEvent, SignOutReason},
-    ids::{AccountId, AnswerId, KeyId, ModelId, SessionId},
+    ids::{AccountId, AnswerId, KeyId, ModelId, SessionId, TurnId},
     money::NanoUsd,
     session::SessionEvent,
-    turn::{AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Params, Timings, TurnEvent, UsageRecord},
+    turn::{
+        AnswerPurpose, AnswerRequest, AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Params, Prompt,
+        ResponseFormat, Timings, TurnEvent, TurnPurpose, UsageRecord,
+    },
 };
 use uuid::Uuid;
 
 fn check<E: DomainEvent>(aggregate: &str, catalogue: &[(&str, &str)], examples: Vec<E>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut covered = BTreeSet::new();
+    let mut covered: BTreeSet<(String, String)> = BTreeSet::new();
     for event in examples {
         let (name, version) = (event.event_type(), event.event_version());
-        let path = folder.join(format!("{aggregate}.{name}.v{version}.json"));
+        // A second example of the same event shows the fields that were added to it later.
+        let again = if covered.contains(&(name.clone(), version.clone())) { ".full" } else { "" };
+        let path = folder.join(format!("{aggregate}.{name}.v{version}{again}.json"));
         if env::var_os("UPDATE_GENERATED").is_some() && !path.exists() {
             fs::create_dir_all(&folder).unwrap();
             fs::write(&path, serde_json::to_string_pretty(&event).unwrap() + "\n").unwrap();
@@ -64,7 +70,35 @@ fn record() -> AttemptRecord {
         cost: NanoUsd(1_234),
         timings: Timings { queue_ms: 1, first_chunk_ms: Some(2), total_ms: 3 },
         request_hash: "ab".repeat(32),
+        parts: vec![],
+        key_id: None,
     }
+}
+
+/// One part of each kind.
+fn parts() -> Vec<Part> {
+    let media = |source| Media { media_type: "image/png".into(), source };
+    vec![
+        Part::text("文"),
+        Part::Image { media: media(MediaSource::Inline("aGk=".into())) },
+        Part::Image { media: media(MediaSource::Url("https://example.org/a.png".into())) },
+        Part::File { name: "a.pdf".into(), media: media(MediaSource::Stored(uuid(14))) },
+        Part::Reasoning { text: "hm.".into(), opaque: Some("c2ln".into()) },
+        Part::ToolCall(ToolCall {
+            call_id: "c1".into(),
+            name: "weather".into(),
+            arguments: "{}".into(),
+            opaque: Some("c2ln".into()),
+        }),
+        Part::ToolResult(ToolResult {
+            call_id: "c1".into(),
+            name: "weather".into(),
+            content: "sunny".into(),
+            is_error: true,
+        }),
+        Part::Refusal { text: "No.".into() },
+        Part::Citation(Citation { url: "https://example.org".into(), title: Some("Example".into()) }),
+    ]
 }
 
 #[test]
@@ -116,6 +150,14 @@ fn every_stored_event_is_readable_for_ever() {
             SessionEvent::SessionRenamed { title: "茶".into() },
             SessionEvent::SystemPromptSet { system_prompt: "Be long.".into() },
             SessionEvent::SessionAnnotated { metadata: "{\"a\":1}".into() },
+            SessionEvent::ModelSwitched { model: "anthropic/claude-sonnet-4-5".into() },
+            SessionEvent::SessionArchived {},
+            SessionEvent::SessionUnarchived {},
+            SessionEvent::SessionDeleted {},
+            SessionEvent::SessionRestored {},
+            SessionEvent::BranchActivated { message_id: uuid(3) },
+            SessionEvent::MessagePinned { message_id: uuid(3) },
+            SessionEvent::MessageUnpinned { message_id: uuid(3) },
         ],
     );
     let answer_id = AnswerId::new(uuid(3));
@@ -124,27 +166,86 @@ fn every_stored_event_is_readable_for_ever() {
         "turn",
         TurnEvent::CATALOGUE,
         vec![
-            TurnEvent::PromptPosted {
+            TurnEvent::PromptPosted(Prompt {
                 session_id: SessionId::new(uuid(2)),
                 parent: Some(AnswerId::new(uuid(9))),
                 content: "你好".into(),
-            },
+                ..Prompt::default()
+            }),
             TurnEvent::AnswerRequested {
                 answer_id,
-                model: model(),
                 version: 1,
-                params: Params { temperature: Some(0.5), top_p: None, max_tokens: Some(100) },
-                key_id: Some(KeyId::new(uuid(5))),
-                derived_from: vec![AnswerId::new(uuid(6))],
+                request: AnswerRequest {
+                    model: model(),
+                    params: Params { temperature: Some(0.5), max_tokens: Some(100), ..Params::default() },
+                    key_id: Some(KeyId::new(uuid(5))),
+                    derived_from: vec![AnswerId::new(uuid(6))],
+                    ..AnswerRequest::default()
+                },
             },
             TurnEvent::AttemptStarted {
                 answer_id,
                 attempt: 2,
                 worker: "w".into(),
                 reason: AttemptReason::LeaseExpired,
+                model: None,
+            },
+            TurnEvent::AttemptFailed { answer_id, record: record(), error: error.clone() },
+            TurnEvent::PromptPosted(Prompt {
+                session_id: SessionId::new(uuid(2)),
+                parent: None,
+                content: "What is this?".into(),
+                parts: parts(),
+                purpose: TurnPurpose::Summary { first: TurnId::new(uuid(10)), last: TurnId::new(uuid(11)) },
+                quote: Some(uuid(12)),
+                edited_from: Some(TurnId::new(uuid(13))),
+                given: Some("{\"messages\":[]}".into()),
+            }),
+            TurnEvent::AnswerRequested {
+                answer_id,
+                version: 2,
+                request: AnswerRequest {
+                    model: model(),
+                    params: Params {
+                        stop: vec!["END".into()],
+                        presence_penalty: Some(0.5),
+                        frequency_penalty: Some(-0.5),
+                        seed: Some(7),
+                        reasoning_effort: Some("low".into()),
+                        response_format: Some(ResponseFormat::JsonSchema {
+                            name: "point".into(),
+                            schema: "{\"type\":\"object\"}".into(),
+                            strict: Some(true),
+                        }),
+                        parallel_tool_calls: Some(false),
+                        ..Params::default()
+                    },
+                    purpose: AnswerPurpose::Comment { round: 2 },
+                    fallbacks: vec![model()],
+                    tools: vec![Tool {
+                        name: "weather".into(),
+                        description: Some("Tells the weather".into()),
+                        parameters: "{}".into(),
+                        strict: None,
+                    }],
+                    tool_choice: Some(ToolChoice::Named("weather".into())),
+                    ..AnswerRequest::default()
+                },
+            },
+            TurnEvent::AttemptStarted {
+                answer_id,
+                attempt: 3,
+                worker: "w".into(),
+                reason: AttemptReason::Failover,
+                model: Some(model()),
             },
             TurnEvent::StopRequested { answer_id },
             TurnEvent::AnswerCompleted { answer_id, record: record(), finish: Finish { reason: "stop".into() } },
+            TurnEvent::AnswerCompleted {
+                answer_id,
+                record: AttemptRecord { parts: parts(), key_id: Some(KeyId::new(uuid(5))), ..record() },
+                finish: Finish { reason: "tool_calls".into() },
+            },
             TurnEvent::AnswerFailed { answer_id, record: record(), error: error.clone() },
             TurnEvent::AnswerStopped { answer_id, record: record() },
             TurnEvent::AnswerInterrupted { answer_id, record: record(), error },

@@ -65,7 +65,7 @@ impl SessionLog {
         while let Some(id) = next.filter(|id| seen.insert(*id)) {
             let Some(turn) = self.turns.get(&id) else { break };
             path.push((id, &turn.aggregate));
-            next = turn.aggregate.parent.and_then(|answer| owners.get(&answer).copied());
+            next = turn.aggregate.parent().and_then(|answer| owners.get(&answer).copied());
         }
         path.reverse();
         path

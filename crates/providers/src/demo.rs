@@ -8,13 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use polyphony_domain::{
+    content::{Conversation, Message, Role},
+    personal::Personal,
+};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
-use crate::{
-    Adapter, AdapterEvent, AdapterStream, Conversation, FinishReason, Options, Part, ProviderError, ProviderKey,
-    Rendered, Role, Usage,
-};
+use crate::{Adapter, AdapterEvent, AdapterStream, FinishReason, Options, ProviderError, ProviderKey, Rendered, Usage};
 
 /// Pause between two pieces.
 const PAUSE: Duration = Duration::from_millis(15);
@@ -100,14 +101,17 @@ impl Adapter for Demo {
                 .messages
                 .iter()
                 .filter(move |message| role.is_none_or(|role| message.role == role))
-                .flat_map(|message| message.parts.iter().map(|Part::Text(text)| text.as_str()))
+                .flat_map(Message::texts)
         };
         let script = Script {
             model: options.model.clone(),
             prompt: texts(Some(Role::User)).last().unwrap_or_default().to_owned(),
             turns: conversation.messages.len().saturating_sub(1),
-            input: texts(None).chain(conversation.system.as_deref()).map(|text| pieces(text).len() as u64).sum(),
-            max_tokens: options.max_tokens,
+            input: texts(None)
+                .chain(conversation.system.as_ref().map(Personal::as_str))
+                .map(|text| pieces(text).len() as u64)
+                .sum(),
+            max_tokens: options.params.max_tokens,
         };
         Rendered { body: Bytes::from(serde_json::to_vec(&script).unwrap_or_default()), losses: vec![] }
     }
@@ -142,15 +146,14 @@ impl Adapter for Demo {
 
 #[cfg(test)]
 mod tests {
+    use polyphony_domain::turn::Params;
+
     use super::*;
-    use crate::Message;
 
     async fn play(model: &str, max_tokens: Option<u32>) -> (String, Vec<AdapterEvent>) {
-        let conversation = Conversation {
-            system: None,
-            messages: vec![Message { role: Role::User, parts: vec![Part::Text("你好".into())] }],
-        };
-        let options = Options { model: model.into(), max_tokens, ..Options::default() };
+        let conversation = Conversation { system: None, messages: vec![Message::text(Role::User, "你好")] };
+        let params = Params { max_tokens, ..Params::default() };
+        let options = Options { model: model.into(), params, ..Options::default() };
         let events: Vec<_> = Demo.stream(Demo.render(&conversation, &options), None).await.unwrap().collect().await;
         let events: Vec<_> = events.into_iter().map(Result::unwrap).collect();
         let text = events

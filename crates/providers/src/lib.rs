@@ -13,12 +13,11 @@ mod types;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use polyphony_domain::content::Conversation;
 
 pub use self::{
     error::{ErrorKind, ProviderError},
-    types::{
-        AdapterEvent, Conversation, FinishReason, Loss, Message, Options, Part, ProviderKey, Rendered, Role, Usage,
-    },
+    types::{AdapterEvent, FinishReason, Loss, Options, ProviderKey, Rendered, Usage},
 };
 
 /// The events of one generation. It ends after [`AdapterEvent::Finish`], or with an error; a stream that ends

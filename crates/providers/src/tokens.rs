@@ -6,9 +6,8 @@ use std::{
     sync::OnceLock,
 };
 
+use polyphony_domain::{content::Conversation, personal::Personal};
 use tiktoken_rs::CoreBPE;
-
-use crate::{Conversation, Part};
 
 /// Longest text given to the tokeniser at a time: it recurses with the length of a run of blanks.
 const PIECE: usize = 64 * 1024;
@@ -104,9 +103,8 @@ pub async fn count_text(text: String, provider: &str) -> TokenCount {
 /// Counts what a conversation costs as input.
 pub async fn count_conversation(conversation: Conversation, provider: &str) -> TokenCount {
     let mut total = TokenCount { tokens: 0, estimated: false };
-    let texts = conversation.system.into_iter().chain(
-        conversation.messages.into_iter().flat_map(|message| message.parts.into_iter().map(|Part::Text(text)| text)),
-    );
+    let texts = conversation.messages.iter().flat_map(|message| message.texts().map(str::to_owned));
+    let texts = conversation.system.into_iter().map(Personal::into_string).chain(texts);
     for text in texts {
         let counted = count_text(text, provider).await;
         total.tokens += counted.tokens + MESSAGE_OVERHEAD;

@@ -1,55 +1,24 @@
-//! The canonical conversation and what adapters make of it.
+//! What goes into an adapter besides the conversation, and what comes out.
 
 use bytes::Bytes;
+use polyphony_domain::{
+    content::{Tool, ToolChoice},
+    turn::Params,
+};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-/// A conversation in no provider's dialect.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Conversation {
-    /// What the model is told first.
-    pub system: Option<String>,
-    /// The messages, oldest first.
-    pub messages: Vec<Message>,
-}
-
-/// One message.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Message {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said.
-    pub parts: Vec<Part>,
-}
-
-/// Who speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// The person.
-    User,
-    /// A model.
-    Assistant,
-}
-
-/// A part of a message.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Part {
-    /// Text.
-    Text(String),
-}
-
-/// How the answer is to be made; what is absent is the provider's default.
+/// How the answer is to be made.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
     /// The provider's name of the model.
     pub model: String,
-    /// 0 to 2.
-    pub temperature: Option<f32>,
-    /// 0 to 1.
-    pub top_p: Option<f32>,
-    /// Most tokens of the answer.
-    pub max_tokens: Option<u32>,
+    /// Sampling parameters; what is absent is the provider's default.
+    pub params: Params,
+    /// Tools that the model may call.
+    pub tools: Vec<Tool>,
+    /// Whether it has to.
+    pub tool_choice: Option<ToolChoice>,
 }
 
 /// Something that a target could not take.

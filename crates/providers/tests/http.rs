@@ -17,9 +17,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::{StreamExt, stream};
+use polyphony_domain::content::{Conversation, Message, Role};
 use polyphony_providers::{
-    Adapter, AdapterEvent, Conversation, ErrorKind, FinishReason, Message, Options, Part, ProviderError, ProviderKey,
-    Role,
+    Adapter, AdapterEvent, ErrorKind, FinishReason, Options, ProviderError, ProviderKey,
     compatible::{Compatible, Quirks, Timeouts, preset},
 };
 use tokio::{
@@ -58,7 +58,7 @@ fn adapter(base_url: &Url, timeouts: Timeouts) -> Compatible {
 }
 
 async fn ask(adapter: &Compatible) -> Result<Vec<Result<AdapterEvent, ProviderError>>, ProviderError> {
-    let user = Message { role: Role::User, parts: vec![Part::Text("hi".to_owned())] };
+    let user = Message::text(Role::User, "hi");
     let conversation = Conversation { system: None, messages: vec![user] };
     let rendered = adapter.render(&conversation, &Options { model: "m".to_owned(), ..Options::default() });
     Ok(adapter.stream(rendered, Some(&ProviderKey::new(KEY.into()))).await?.collect().await)

@@ -13,7 +13,7 @@ use polyphony_domain::{
     catalog::{DEMO, Model},
     ids::{AccountId, AnswerId, KeyId, SessionId, TurnId},
     session::Session,
-    turn::{EndFrame, NewAnswer, Params as Sampling, Turn, TurnCommand},
+    turn::{AnswerRequest, EndFrame, NewAnswer, Params as Sampling, Prompt, Turn, TurnCommand},
 };
 use polyphony_eventstore::{Effect, Root, idempotency::StoredResponse, load::AnswerPlace};
 use serde::Deserialize;
@@ -183,7 +183,9 @@ async fn ask(
     let (turn_id, answer_id) = (TurnId::new(Uuid::now_v7()), AnswerId::new(Uuid::now_v7()));
     let owner_id = caller.account_id;
     let place = AnswerPlace { answer_id, turn_id, session_id, owner_id };
-    let new = NewAnswer { answer_id, model: model.reference(), params: body.params, key_id };
+    let request = AnswerRequest { model: model.reference(), params: body.params, key_id, ..AnswerRequest::default() };
+    let new = NewAnswer { answer_id, request };
+    let prompt = Prompt { session_id, parent, content: body.content.into(), ..Prompt::default() };
     let data = json!({"message_id": answer_id, "user_message_id": turn_id});
     // Before anybody can make the answer, so that nothing of it is missed.
     let ear = state.hub.watch(answer_id);
@@ -196,7 +198,7 @@ async fn ask(
             vec![Effect::CreateRun { answer_id, turn_id, session_id, owner_id, turn_version, guard }]
         })
         .idempotent(key.clone(), move |_| StoredResponse { status: 200, data: data.clone() })
-        .run(turn_id.as_uuid(), TurnCommand::Post { session_id, parent, content: body.content, answers: vec![new] })
+        .run(turn_id.as_uuid(), TurnCommand::Post { prompt, answers: vec![new] })
         .await;
     if let Err(error) = executed {
         // The same request won on another connection: its generation is this one's too.

@@ -1,9 +1,12 @@
 //! The chat session: title, system prompt and model. It holds no message content: that is in its turns.
 
+use std::collections::BTreeSet;
+
 use cqrs_es::{Aggregate, event_sink::EventSink};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
+use uuid::Uuid;
 
 use crate::{ids::AccountId, personal::Personal};
 
@@ -20,10 +23,19 @@ pub struct Session {
     pub system_prompt: Option<Personal>,
     /// Free data of the client.
     pub metadata: Value,
+    /// Whether it has been put away.
+    pub is_archived: bool,
+    /// Whether it has been deleted. It can be restored until its data key is destroyed.
+    pub is_deleted: bool,
+    /// Messages (prompts and answers) that the active branch runs through, where it isn't the newest; newest choice
+    /// last.
+    pub activated: Vec<Uuid>,
+    /// Messages that must stay in every context.
+    pub pinned: BTreeSet<Uuid>,
 }
 
 /// What can be asked of a session.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SessionCommand {
     /// Begins it.
     Open {
@@ -44,6 +56,27 @@ pub enum SessionCommand {
         system_prompt: Option<String>,
         /// New free data.
         metadata: Option<Value>,
+    },
+    /// Has the next turns go to another model.
+    SwitchModel {
+        /// Model, `provider/name`.
+        model: String,
+    },
+    /// Puts it away, or takes it out again.
+    Archive(bool),
+    /// Deletes it, or takes that back.
+    Delete(bool),
+    /// Has the active branch run through a message.
+    Activate {
+        /// A prompt or an answer.
+        message_id: Uuid,
+    },
+    /// Keeps a message in every context, or no longer.
+    Pin {
+        /// A prompt or an answer.
+        message_id: Uuid,
+        /// Whether it is kept.
+        pinned: bool,
     },
 }
 
@@ -77,6 +110,34 @@ pub enum SessionEvent {
         /// The data.
         metadata: Personal,
     },
+    /// Its next turns go to another model.
+    ModelSwitched {
+        /// Model, `provider/name`.
+        model: String,
+    },
+    /// It was put away.
+    SessionArchived {},
+    /// It was taken out again.
+    SessionUnarchived {},
+    /// It was deleted. It can be restored until its data key is destroyed.
+    SessionDeleted {},
+    /// The deletion was taken back.
+    SessionRestored {},
+    /// The active branch runs through this message.
+    BranchActivated {
+        /// A prompt or an answer.
+        message_id: Uuid,
+    },
+    /// A message stays in every context.
+    MessagePinned {
+        /// A prompt or an answer.
+        message_id: Uuid,
+    },
+    /// It no longer does.
+    MessageUnpinned {
+        /// A prompt or an answer.
+        message_id: Uuid,
+    },
 }
 
 crate::event_catalogue!(SessionEvent {
@@ -84,6 +145,14 @@ crate::event_catalogue!(SessionEvent {
     SessionRenamed => ("session_renamed", "1"),
     SystemPromptSet => ("system_prompt_set", "1"),
     SessionAnnotated => ("session_annotated", "1"),
+    ModelSwitched => ("model_switched", "1"),
+    SessionArchived => ("session_archived", "1"),
+    SessionUnarchived => ("session_unarchived", "1"),
+    SessionDeleted => ("session_deleted", "1"),
+    SessionRestored => ("session_restored", "1"),
+    BranchActivated => ("branch_activated", "1"),
+    MessagePinned => ("message_pinned", "1"),
+    MessageUnpinned => ("message_unpinned", "1"),
 });
 
 /// Why a session refuses a command.
@@ -95,6 +164,35 @@ pub enum SessionError {
     /// There is no such session.
     #[error("there is no such session")]
     NotFound,
+}
+
+impl Session {
+    /// The one event of a command; none when it is so already.
+    fn decide(&self, command: SessionCommand) -> Result<Option<SessionEvent>, SessionError> {
+        if self.is_deleted && command != SessionCommand::Delete(false) && command != SessionCommand::Delete(true) {
+            return Err(SessionError::NotFound);
+        }
+        let (changes, event) = match command {
+            SessionCommand::Open { .. } | SessionCommand::Change { .. } => return Ok(None),
+            SessionCommand::SwitchModel { model } => {
+                (self.model.as_ref() != Some(&model), SessionEvent::ModelSwitched { model })
+            }
+            SessionCommand::Archive(true) => (!self.is_archived, SessionEvent::SessionArchived {}),
+            SessionCommand::Archive(false) => (self.is_archived, SessionEvent::SessionUnarchived {}),
+            SessionCommand::Delete(true) => (!self.is_deleted, SessionEvent::SessionDeleted {}),
+            SessionCommand::Delete(false) => (self.is_deleted, SessionEvent::SessionRestored {}),
+            SessionCommand::Activate { message_id } => {
+                (self.activated.last() != Some(&message_id), SessionEvent::BranchActivated { message_id })
+            }
+            SessionCommand::Pin { message_id, pinned: true } => {
+                (!self.pinned.contains(&message_id), SessionEvent::MessagePinned { message_id })
+            }
+            SessionCommand::Pin { message_id, pinned: false } => {
+                (self.pinned.contains(&message_id), SessionEvent::MessageUnpinned { message_id })
+            }
+        };
+        Ok(changes.then_some(event))
+    }
 }
 
 impl Aggregate for Session {
@@ -112,7 +210,7 @@ impl Aggregate for Session {
                 sink.write(SessionEvent::SessionOpened { owner_id, title, model, system_prompt }, self).await;
                 Ok(())
             }
-            SessionCommand::Change { .. } if self.owner_id.is_none() => Err(SessionError::NotFound),
+            _ if self.owner_id.is_none() => Err(SessionError::NotFound),
             SessionCommand::Change { title, system_prompt, metadata } => {
                 // What doesn't change leaves no trace in the log.
                 if let Some(title) = title.map(Personal::from).filter(|title| self.title.as_ref() != Some(title)) {
@@ -128,18 +226,39 @@ impl Aggregate for Session {
                 }
                 Ok(())
             }
+            command => {
+                if let Some(event) = self.decide(command)? {
+                    sink.write(event, self).await;
+                }
+                Ok(())
+            }
         }
     }
 
     fn apply(&mut self, event: SessionEvent) {
         match event {
             SessionEvent::SessionOpened { owner_id, title, model, system_prompt } => {
-                *self = Self { owner_id: Some(owner_id), title, model, system_prompt, metadata: Value::Null };
+                *self = Self { owner_id: Some(owner_id), title, model, system_prompt, ..Self::default() };
             }
             SessionEvent::SessionRenamed { title } => self.title = Some(title),
             SessionEvent::SystemPromptSet { system_prompt } => self.system_prompt = Some(system_prompt),
             SessionEvent::SessionAnnotated { metadata } => {
                 self.metadata = serde_json::from_str(metadata.as_str()).unwrap_or(Value::Null);
+            }
+            SessionEvent::ModelSwitched { model } => self.model = Some(model),
+            SessionEvent::SessionArchived {} => self.is_archived = true,
+            SessionEvent::SessionUnarchived {} => self.is_archived = false,
+            SessionEvent::SessionDeleted {} => self.is_deleted = true,
+            SessionEvent::SessionRestored {} => self.is_deleted = false,
+            SessionEvent::BranchActivated { message_id } => {
+                self.activated.retain(|activated| *activated != message_id);
+                self.activated.push(message_id);
+            }
+            SessionEvent::MessagePinned { message_id } => {
+                self.pinned.insert(message_id);
+            }
+            SessionEvent::MessageUnpinned { message_id } => {
+                self.pinned.remove(&message_id);
             }
         }
     }
@@ -174,6 +293,36 @@ mod tests {
             .given(vec![opened()])
             .when(change(Some("Tea"), Some("Be brief.")))
             .then_expect_events(vec![SessionEvent::SystemPromptSet { system_prompt: "Be brief.".into() }]);
+    }
+
+    #[test]
+    fn what_is_so_already_leaves_no_trace() {
+        let message_id = Uuid::from_u128(1);
+        for command in [
+            SessionCommand::SwitchModel { model: "openai/gpt-4o".to_owned() },
+            SessionCommand::Archive(true),
+            SessionCommand::Delete(true),
+            SessionCommand::Activate { message_id },
+            SessionCommand::Pin { message_id, pinned: true },
+        ] {
+            let mut session = Session::default();
+            session.apply(opened());
+            let event = session.decide(command.clone()).unwrap().unwrap();
+            session.apply(event);
+            assert_eq!(session.decide(command), Ok(None));
+        }
+    }
+
+    #[test]
+    fn a_deleted_session_can_only_be_restored() {
+        TestFramework::<Session>::with(())
+            .given(vec![opened(), SessionEvent::SessionDeleted {}])
+            .when(SessionCommand::Archive(true))
+            .then_expect_error(SessionError::NotFound);
+        TestFramework::<Session>::with(())
+            .given(vec![opened(), SessionEvent::SessionDeleted {}])
+            .when(SessionCommand::Delete(false))
+            .then_expect_events(vec![SessionEvent::SessionRestored {}]);
     }
 
     #[test]

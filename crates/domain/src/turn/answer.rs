@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{AttemptRecord, ErrorRecord, Finish, ModelRef, Params};
-use crate::ids::{AnswerId, KeyId};
+use super::event::{AnswerRequest, AttemptRecord, ErrorRecord, Finish, ModelRef};
 
 /// Where an answer stands, in the contract's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,20 +45,18 @@ impl AnswerStatus {
 /// State of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Model that was asked.
+    /// How it was asked for.
+    pub request: AnswerRequest,
+    /// Model that the newest attempt asks; at first the requested one.
     pub model: ModelRef,
     /// Place among its siblings, from 1.
     pub version: u32,
-    /// Sampling parameters.
-    pub params: Params,
-    /// Stored key to use.
-    pub key_id: Option<KeyId>,
-    /// Answers that it is made from.
-    pub derived_from: Vec<AnswerId>,
     /// Where it stands.
     pub status: AnswerStatus,
     /// Number of the newest attempt; 0 before the first.
     pub attempt: u32,
+    /// Whether the newest attempt has failed and another one is to follow.
+    pub attempt_failed: bool,
     /// Whether a person asked to stop.
     pub stop_requested: bool,
     /// What the last attempt left, once it has ended.
@@ -71,14 +68,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub(super) fn requested(
-        model: ModelRef,
-        version: u32,
-        params: Params,
-        key_id: Option<KeyId>,
-        derived_from: Vec<AnswerId>,
-    ) -> Self {
-        Self { model, version, params, key_id, derived_from, ..Self::default() }
+    pub(super) fn requested(request: AnswerRequest, version: u32) -> Self {
+        Self { model: request.model.clone(), request, version, ..Self::default() }
     }
 
     pub(super) fn end(

@@ -1,25 +1,20 @@
 //! What can be asked of a turn.
 
-use super::event::{AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Params, TurnEvent};
-use crate::ids::{AnswerId, KeyId, SessionId};
+use super::event::{AnswerRequest, AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Prompt, TurnEvent};
+use crate::ids::AnswerId;
 
 /// An answer to be made.
 #[derive(Clone, Debug)]
 pub struct NewAnswer {
     /// Its id.
     pub answer_id: AnswerId,
-    /// Model to ask.
-    pub model: ModelRef,
-    /// Sampling parameters.
-    pub params: Params,
-    /// Stored key to use; none for a provider that needs none.
-    pub key_id: Option<KeyId>,
+    /// How.
+    pub request: AnswerRequest,
 }
 
 impl NewAnswer {
     pub(super) fn requested(self, version: u32) -> TurnEvent {
-        let Self { answer_id, model, params, key_id } = self;
-        TurnEvent::AnswerRequested { answer_id, model, version, params, key_id, derived_from: vec![] }
+        TurnEvent::AnswerRequested { answer_id: self.answer_id, version, request: self.request }
     }
 }
 
@@ -62,12 +57,13 @@ impl AnswerEnd {
 pub enum TurnCommand {
     /// Asks something and has models answer.
     Post {
-        /// Session.
-        session_id: SessionId,
-        /// Answer that the prompt replies to.
-        parent: Option<AnswerId>,
         /// The prompt.
-        content: String,
+        prompt: Prompt,
+        /// Answers to be made.
+        answers: Vec<NewAnswer>,
+    },
+    /// Has models answer the prompt once more.
+    AddAnswers {
         /// Answers to be made.
         answers: Vec<NewAnswer>,
     },
@@ -81,6 +77,17 @@ pub enum TurnCommand {
         worker: String,
         /// Why.
         reason: AttemptReason,
+        /// The model that is asked, where it is another than was requested.
+        model: Option<ModelRef>,
+    },
+    /// The worker of the newest attempt says that it failed and another one will follow.
+    FailAttempt {
+        /// The answer.
+        answer_id: AnswerId,
+        /// What came of it.
+        record: Box<AttemptRecord>,
+        /// Why.
+        error: ErrorRecord,
     },
     /// A person wants it to stop. Stopping what has ended changes nothing.
     Stop {

@@ -1,10 +1,12 @@
 //! What happens in a turn.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     chunk_map::ChunkMap,
-    ids::{AnswerId, KeyId, ModelId, SessionId},
+    content::{Part, Tool, ToolChoice},
+    ids::{AnswerId, KeyId, ModelId, SessionId, TurnId},
     money::NanoUsd,
     personal::Personal,
 };
@@ -33,6 +35,147 @@ pub struct Params {
     /// Most tokens of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
+    /// Texts that end the answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stop: Vec<String>,
+    /// -2 to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence_penalty: Option<f32>,
+    /// -2 to 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frequency_penalty: Option<f32>,
+    /// For answers that can be had again, where the provider offers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<i64>,
+    /// `none`, `minimal`, `low`, `medium` or `high`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_effort: Option<String>,
+    /// Shape that the answer must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_format: Option<ResponseFormat>,
+    /// Whether several tools may be called at once; none leaves the provider's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel_tool_calls: Option<bool>,
+}
+
+/// Shape that an answer must have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ResponseFormat {
+    /// Any JSON object.
+    JsonObject,
+    /// JSON of a schema.
+    JsonSchema {
+        /// Name of the schema.
+        name: String,
+        /// The schema, as JSON text.
+        schema: Personal,
+        /// Whether the provider is to enforce it; none leaves the provider's default.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        strict: Option<bool>,
+    },
+}
+
+/// What a turn is for. Turns that are not of the conversation are hidden from it, but kept and billed like any other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum TurnPurpose {
+    /// A person asks.
+    #[default]
+    Conversation,
+    /// A model summarises the turns from `first` to `last` of a branch, for the context of later ones.
+    Summary {
+        /// First turn that the summary stands for.
+        first: TurnId,
+        /// Last turn that it stands for.
+        last: TurnId,
+    },
+    /// A model finds a title for the session.
+    Title,
+}
+
+impl TurnPurpose {
+    /// Whether a person sees the turn in the conversation.
+    pub fn is_conversation(&self) -> bool {
+        *self == Self::Conversation
+    }
+}
+
+/// A prompt.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Prompt {
+    /// Session that it was asked in.
+    pub session_id: SessionId,
+    /// Answer that it replies to.
+    pub parent: Option<AnswerId>,
+    /// The text.
+    pub content: Personal,
+    /// What belongs to it besides the text: pictures, documents, tool results.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+    /// What the turn is for.
+    #[serde(default, skip_serializing_if = "TurnPurpose::is_conversation")]
+    pub purpose: TurnPurpose,
+    /// Message that it quotes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote: Option<Uuid>,
+    /// Turn whose prompt it is an edited form of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edited_from: Option<TurnId>,
+    /// The conversation before it as the client gave it, instead of the session's own; JSON text of a
+    /// [`crate::content::Conversation`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Personal>,
+}
+
+/// What an answer is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum AnswerPurpose {
+    /// It answers the prompt.
+    #[default]
+    Reply,
+    /// It makes one answer of several.
+    Synthesis,
+    /// It comments on the other models' answers.
+    Comment {
+        /// Round of the discussion, from 1.
+        round: u32,
+    },
+    /// It closes a discussion.
+    Verdict,
+}
+
+impl AnswerPurpose {
+    /// Whether it simply answers the prompt.
+    pub fn is_reply(&self) -> bool {
+        *self == Self::Reply
+    }
+}
+
+/// How an answer is to be made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AnswerRequest {
+    /// Model to ask.
+    pub model: ModelRef,
+    /// Sampling parameters.
+    pub params: Params,
+    /// Stored key to use first; none for a provider that needs none.
+    pub key_id: Option<KeyId>,
+    /// Answers that this one is made from.
+    pub derived_from: Vec<AnswerId>,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "AnswerPurpose::is_reply")]
+    pub purpose: AnswerPurpose,
+    /// Models to turn to, in this order, when the model can't answer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<ModelRef>,
+    /// Tools that the model may call; the client runs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<Tool>,
+    /// Whether it has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_choice: Option<ToolChoice>,
 }
 
 /// Why an attempt began.
@@ -45,8 +188,10 @@ pub enum AttemptReason {
     LeaseExpired,
     /// The worker of the attempt before it handed it over, because it was shutting down.
     HandedOver,
-    /// The provider failed before any text was shown.
+    /// The provider failed before any text was shown: the same model again, by another key.
     ProviderFailed,
+    /// The model could not answer: one of the fallbacks is asked.
+    Failover,
 }
 
 /// Tokens of one attempt as the provider reports them, else as we count them.
@@ -102,6 +247,12 @@ pub struct AttemptRecord {
     pub timings: Timings,
     /// SHA-256 of the exact request, hex; empty where none was sent.
     pub request_hash: String,
+    /// What came besides text and reasoning, in order: tool calls, refusals, citations, opaque reasoning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
+    /// Stored key that was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<KeyId>,
 }
 
 impl AttemptRecord {
@@ -134,28 +285,16 @@ pub struct ErrorRecord {
 #[serde(rename_all = "snake_case")]
 pub enum TurnEvent {
     /// A person asked something.
-    PromptPosted {
-        /// Session it was asked in.
-        session_id: SessionId,
-        /// Answer that it replies to.
-        parent: Option<AnswerId>,
-        /// The prompt.
-        content: Personal,
-    },
+    PromptPosted(Prompt),
     /// A model was asked to answer.
     AnswerRequested {
         /// The answer.
         answer_id: AnswerId,
-        /// The model.
-        model: ModelRef,
         /// 1 for the first answer of the turn, 2 for the next …
         version: u32,
-        /// Sampling parameters.
-        params: Params,
-        /// Stored key to use; none for a provider that needs none.
-        key_id: Option<KeyId>,
-        /// Answers that this one is made from.
-        derived_from: Vec<AnswerId>,
+        /// How.
+        #[serde(flatten)]
+        request: AnswerRequest,
     },
     /// A worker began to work on it.
     AttemptStarted {
@@ -167,6 +306,18 @@ pub enum TurnEvent {
         worker: String,
         /// Why.
         reason: AttemptReason,
+        /// The model that is asked, where it is another than was requested.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<ModelRef>,
+    },
+    /// An attempt failed, and another one follows; what it used is billed.
+    AttemptFailed {
+        /// The answer.
+        answer_id: AnswerId,
+        /// What came of it.
+        record: AttemptRecord,
+        /// Why.
+        error: ErrorRecord,
     },
     /// A person asked to stop while a worker was at it.
     StopRequested {
@@ -220,12 +371,21 @@ impl TurnEvent {
             _ => None,
         }
     }
+
+    /// Answer and record of an event that ends an attempt: what is billed.
+    pub const fn attempt(&self) -> Option<(AnswerId, &AttemptRecord)> {
+        match self {
+            Self::AttemptFailed { answer_id, record, .. } => Some((*answer_id, record)),
+            other => other.end(),
+        }
+    }
 }
 
 crate::event_catalogue!(TurnEvent {
     PromptPosted => ("prompt_posted", "1"),
     AnswerRequested => ("answer_requested", "1"),
     AttemptStarted => ("attempt_started", "1"),
+    AttemptFailed => ("attempt_failed", "1"),
     StopRequested => ("stop_requested", "1"),
     AnswerCompleted => ("answer_completed", "1"),
     AnswerFailed => ("answer_failed", "1"),

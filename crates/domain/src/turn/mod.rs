@@ -20,27 +20,28 @@ pub use self::{
     answer::{Answer, AnswerStatus},
     command::{AnswerEnd, NewAnswer, TurnCommand},
     end_frame::{EndFrame, EndKind},
-    event::{AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Params, Timings, TurnEvent, UsageRecord},
+    event::{
+        AnswerPurpose, AnswerRequest, AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Params, Prompt,
+        ResponseFormat, Timings, TurnEvent, TurnPurpose, UsageRecord,
+    },
 };
-use crate::{
-    ids::{AnswerId, SessionId},
-    personal::Personal,
-};
+use crate::ids::AnswerId;
 
 /// State of a turn.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Turn {
-    /// Its session; none before the prompt.
-    pub session_id: Option<SessionId>,
-    /// Answer that the prompt replies to; none for the first prompt of a session.
-    pub parent: Option<AnswerId>,
-    /// The prompt.
-    pub prompt: Personal,
+    /// The prompt; none before it was posted.
+    pub prompt: Option<Prompt>,
     /// Its answers by id (UUIDv7, so in the order of their making).
     pub answers: BTreeMap<AnswerId, Answer>,
 }
 
 impl Turn {
+    /// Answer that the prompt replies to; none for the first prompt of a session.
+    pub fn parent(&self) -> Option<AnswerId> {
+        self.prompt.as_ref().and_then(|prompt| prompt.parent)
+    }
+
     /// The newest answer that has ended with something to go on from, else the newest of all.
     pub fn active_answer(&self) -> Option<(AnswerId, &Answer)> {
         let newest_first = || self.answers.iter().rev().map(|(id, answer)| (*id, answer));
@@ -74,21 +75,40 @@ impl Turn {
         if answer.status.is_final() { Err(TurnError::AlreadyEnded) } else { Ok(answer) }
     }
 
+    /// Checks that `attempt` is the newest one and that nothing has ended it.
+    fn running_attempt(&self, id: AnswerId, attempt: u32) -> Result<(), TurnError> {
+        let answer = self.open_answer(id)?;
+        match attempt {
+            0 => Err(TurnError::NotStarted),
+            attempt if attempt != answer.attempt => Err(TurnError::Superseded),
+            _ => Ok(()),
+        }
+    }
+
+    fn requested(&self, answers: Vec<NewAnswer>) -> impl Iterator<Item = TurnEvent> + use<> {
+        let first = u32::try_from(self.answers.len()).unwrap_or(u32::MAX).saturating_add(1);
+        answers.into_iter().zip(first..).map(|(new, version)| new.requested(version))
+    }
+
     fn decide(&self, command: TurnCommand) -> Result<Vec<TurnEvent>, TurnError> {
         match command {
-            TurnCommand::Post { .. } if self.session_id.is_some() => Err(TurnError::AlreadyPosted),
-            TurnCommand::Post { session_id, parent, content, answers } => {
-                let posted = TurnEvent::PromptPosted { session_id, parent, content: content.into() };
-                let requested = answers.into_iter().zip(1..).map(|(new, version)| new.requested(version));
-                Ok(std::iter::once(posted).chain(requested).collect())
+            TurnCommand::Post { .. } if self.prompt.is_some() => Err(TurnError::AlreadyPosted),
+            TurnCommand::Post { prompt, answers } => {
+                Ok(std::iter::once(TurnEvent::PromptPosted(prompt)).chain(self.requested(answers)).collect())
             }
-            _ if self.session_id.is_none() => Err(TurnError::NotFound),
-            TurnCommand::StartAttempt { answer_id, attempt, worker, reason } => {
+            _ if self.prompt.is_none() => Err(TurnError::NotFound),
+            TurnCommand::AddAnswers { answers } => Ok(self.requested(answers).collect()),
+            TurnCommand::StartAttempt { answer_id, attempt, worker, reason, model } => {
                 let answer = self.open_answer(answer_id)?;
                 if attempt <= answer.attempt {
                     return Err(TurnError::Superseded);
                 }
-                Ok(vec![TurnEvent::AttemptStarted { answer_id, attempt, worker, reason }])
+                let model = model.filter(|model| *model != answer.request.model);
+                Ok(vec![TurnEvent::AttemptStarted { answer_id, attempt, worker, reason, model }])
+            }
+            TurnCommand::FailAttempt { answer_id, record, error } => {
+                self.running_attempt(answer_id, record.attempt)?;
+                Ok(vec![TurnEvent::AttemptFailed { answer_id, record: *record, error }])
             }
             TurnCommand::Stop { answer_id } => match self.open_answer(answer_id) {
                 // A stop that comes too late, or twice, is what two clicks do.
@@ -102,12 +122,7 @@ impl Turn {
                 Ok(_) => Ok(vec![TurnEvent::StopRequested { answer_id }]),
             },
             TurnCommand::End { answer_id, end } => {
-                let answer = self.open_answer(answer_id)?;
-                match end.record().attempt {
-                    0 => return Err(TurnError::NotStarted),
-                    attempt if attempt != answer.attempt => return Err(TurnError::Superseded),
-                    _ => {}
-                }
+                self.running_attempt(answer_id, end.record().attempt)?;
                 Ok(vec![end.into_event(answer_id)])
             }
         }
@@ -130,19 +145,20 @@ impl Aggregate for Turn {
 
     fn apply(&mut self, event: TurnEvent) {
         match event {
-            TurnEvent::PromptPosted { session_id, parent, content } => {
-                self.session_id = Some(session_id);
-                self.parent = parent;
-                self.prompt = content;
+            TurnEvent::PromptPosted(prompt) => self.prompt = Some(prompt),
+            TurnEvent::AnswerRequested { answer_id, version, request } => {
+                self.answers.insert(answer_id, Answer::requested(request, version));
             }
-            TurnEvent::AnswerRequested { answer_id, model, version, params, key_id, derived_from } => {
-                self.answers.insert(answer_id, Answer::requested(model, version, params, key_id, derived_from));
-            }
-            TurnEvent::AttemptStarted { answer_id, attempt, .. } => {
+            TurnEvent::AttemptStarted { answer_id, attempt, model, .. } => {
                 self.change(answer_id, |answer| {
                     answer.attempt = attempt;
+                    answer.attempt_failed = false;
                     answer.status = AnswerStatus::Streaming;
+                    answer.model = model.unwrap_or_else(|| answer.request.model.clone());
                 });
+            }
+            TurnEvent::AttemptFailed { answer_id, .. } => {
+                self.change(answer_id, |answer| answer.attempt_failed = true);
             }
             TurnEvent::StopRequested { answer_id } => self.change(answer_id, |answer| answer.stop_requested = true),
             TurnEvent::AnswerCompleted { answer_id, record, finish } => {

@@ -15,23 +15,24 @@ fn model() -> ModelRef {
     ModelRef { provider: "demo".into(), name: "demo".into(), ..ModelRef::default() }
 }
 
+fn prompt() -> Prompt {
+    Prompt { content: "你好".into(), ..Prompt::default() }
+}
+
+fn request() -> AnswerRequest {
+    AnswerRequest { model: model(), ..AnswerRequest::default() }
+}
+
 fn posted() -> Vec<TurnEvent> {
     vec![
-        TurnEvent::PromptPosted { session_id: SessionId::default(), parent: None, content: "你好".into() },
-        TurnEvent::AnswerRequested {
-            answer_id: answer_id(),
-            model: model(),
-            version: 1,
-            params: Params::default(),
-            key_id: None,
-            derived_from: vec![],
-        },
+        TurnEvent::PromptPosted(prompt()),
+        TurnEvent::AnswerRequested { answer_id: answer_id(), version: 1, request: request() },
     ]
 }
 
 fn started(attempt: u32) -> TurnEvent {
     let reason = if attempt == 1 { AttemptReason::First } else { AttemptReason::LeaseExpired };
-    TurnEvent::AttemptStarted { answer_id: answer_id(), attempt, worker: "w".into(), reason }
+    TurnEvent::AttemptStarted { answer_id: answer_id(), attempt, worker: "w".into(), reason, model: None }
 }
 
 fn record(attempt: u32) -> AttemptRecord {
@@ -54,12 +55,45 @@ fn given(events: Vec<TurnEvent>) -> cqrs_es::test::AggregateTestExecutor<Turn> {
 
 #[test]
 fn a_prompt_asks_its_models() {
-    let new = NewAnswer { answer_id: answer_id(), model: model(), params: Params::default(), key_id: None };
-    let session_id = SessionId::default();
+    let new = NewAnswer { answer_id: answer_id(), request: request() };
     Test::with(())
         .given_no_previous_events()
-        .when(TurnCommand::Post { session_id, parent: None, content: "你好".into(), answers: vec![new] })
+        .when(TurnCommand::Post { prompt: prompt(), answers: vec![new] })
         .then_expect_events(posted());
+}
+
+#[test]
+fn answers_that_are_added_are_the_next_versions() {
+    let answer_id = AnswerId::new(Uuid::from_u128(8));
+    let again = TurnEvent::AnswerRequested { answer_id, version: 2, request: request() };
+    given(vec![started(1), completed(1)])
+        .when(TurnCommand::AddAnswers { answers: vec![NewAnswer { answer_id, request: request() }] })
+        .then_expect_events(vec![again]);
+}
+
+#[test]
+fn an_attempt_that_failed_makes_room_for_another_model() {
+    let error = ErrorRecord { code: "PROVIDER_ERROR".into(), message: "down".into(), retryable: true };
+    let failed = TurnEvent::AttemptFailed { answer_id: answer_id(), record: record(1), error: error.clone() };
+    let fail = TurnCommand::FailAttempt { answer_id: answer_id(), record: record(1).into(), error };
+    given(vec![started(1)]).when(fail.clone()).then_expect_events(vec![failed.clone()]);
+    given(vec![started(1), started(2)]).when(fail).then_expect_error(TurnError::Superseded);
+    let model = ModelRef { name: "other".into(), ..model() };
+    let start = TurnCommand::StartAttempt {
+        answer_id: answer_id(),
+        attempt: 2,
+        worker: "w".into(),
+        reason: AttemptReason::Failover,
+        model: Some(model.clone()),
+    };
+    let begun = TurnEvent::AttemptStarted {
+        answer_id: answer_id(),
+        attempt: 2,
+        worker: "w".into(),
+        reason: AttemptReason::Failover,
+        model: Some(model),
+    };
+    given(vec![started(1), failed]).when(start).then_expect_events(vec![begun]);
 }
 
 #[test]
@@ -81,6 +115,7 @@ fn an_attempt_needs_a_new_number() {
         attempt: 1,
         worker: "w".into(),
         reason: AttemptReason::LeaseExpired,
+        model: None,
     };
     given(vec![started(1)]).when(again).then_expect_error(TurnError::Superseded);
 }

@@ -102,9 +102,10 @@ pub(crate) struct MessageThread;
 
 fn answer_of(event: &TurnEvent) -> Option<AnswerId> {
     match event {
-        TurnEvent::PromptPosted { .. } => None,
+        TurnEvent::PromptPosted(_) => None,
         TurnEvent::AnswerRequested { answer_id, .. }
         | TurnEvent::AttemptStarted { answer_id, .. }
+        | TurnEvent::AttemptFailed { answer_id, .. }
         | TurnEvent::StopRequested { answer_id }
         | TurnEvent::AnswerCompleted { answer_id, .. }
         | TurnEvent::AnswerFailed { answer_id, .. }
@@ -139,20 +140,20 @@ fn begin(event: &TypedEvent, turn: &TurnEvent) -> Option<MessageRow> {
         last: event.cursor,
     };
     match turn {
-        TurnEvent::PromptPosted { parent, content, .. } => Some(MessageRow {
-            parent_id: parent.map(|parent| parent.as_uuid()),
-            content: content.as_str().to_owned(),
+        TurnEvent::PromptPosted(prompt) => Some(MessageRow {
+            parent_id: prompt.parent.map(|parent| parent.as_uuid()),
+            content: prompt.content.as_str().to_owned(),
             completed_at: Some(event.at),
             ..empty
         }),
-        TurnEvent::AnswerRequested { answer_id, model, version, derived_from, .. } => Some(MessageRow {
+        TurnEvent::AnswerRequested { answer_id, version, request } => Some(MessageRow {
             id: answer_id.as_uuid(),
             parent_id: Some(event.aggregate_id),
             role: MessageRole::Assistant,
-            model: Some(model.clone()),
+            model: Some(request.model.clone()),
             status: AnswerStatus::Queued,
             version: *version,
-            derived_from: derived_from.clone(),
+            derived_from: request.derived_from.clone(),
             ..empty
         }),
         _ => None,

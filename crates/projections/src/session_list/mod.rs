@@ -48,6 +48,8 @@ pub struct SessionRow {
     pub updated_at: DateTime<Utc>,
     /// When it was archived.
     pub archived_at: Option<DateTime<Utc>>,
+    /// When it was deleted.
+    pub deleted_at: Option<DateTime<Utc>>,
     /// Prompts and answers.
     pub message_count: u64,
     /// When the last message came.
@@ -113,6 +115,7 @@ impl RowModel for SessionList {
                 created_at: event.at,
                 updated_at: event.at,
                 archived_at: None,
+                deleted_at: None,
                 message_count: 0,
                 last_message_at: None,
                 tokens_input: 0,
@@ -126,6 +129,7 @@ impl RowModel for SessionList {
             return Some(row);
         }
         row.last = event.cursor;
+        let at = event.at;
         match &event.payload {
             Payload::Session(event) => match event {
                 SessionEvent::SessionOpened { .. } => {}
@@ -139,11 +143,20 @@ impl RowModel for SessionList {
                 SessionEvent::SessionAnnotated { metadata } => {
                     row.metadata = serde_json::from_str(metadata.as_str()).unwrap_or_default();
                 }
+                SessionEvent::ModelSwitched { model } => row.model = Some(model.clone()),
+                SessionEvent::SessionArchived {} => row.archived_at = Some(at),
+                SessionEvent::SessionUnarchived {} => row.archived_at = None,
+                SessionEvent::SessionDeleted {} => row.deleted_at = Some(at),
+                SessionEvent::SessionRestored {} => row.deleted_at = None,
+                // Which messages are shown or kept is the thread's matter.
+                SessionEvent::BranchActivated { .. }
+                | SessionEvent::MessagePinned { .. }
+                | SessionEvent::MessageUnpinned { .. } => return Some(row),
             },
             Payload::Turn(turn) => match &**turn {
-                TurnEvent::PromptPosted { content, .. } => {
+                TurnEvent::PromptPosted(prompt) => {
                     if row.title.is_none() {
-                        row.title = Some(derived(content.as_str()));
+                        row.title = Some(derived(prompt.content.as_str()));
                         row.title_is_derived = true;
                     }
                     row.message_count += 1;
@@ -152,7 +165,7 @@ impl RowModel for SessionList {
                 TurnEvent::AnswerRequested { .. } => row.message_count += 1,
                 TurnEvent::AttemptStarted { .. } | TurnEvent::StopRequested { .. } => return Some(row),
                 ended => {
-                    if let Some((_, record)) = ended.end() {
+                    if let Some((_, record)) = ended.attempt() {
                         row.tokens_input += record.usage.input;
                         row.tokens_output += record.usage.output;
                         row.cost = row.cost + record.cost;

@@ -4,7 +4,7 @@ use polyphony_domain::{
     ids::{AccountId, EventId},
     record::Cursor,
     session::SessionEvent,
-    turn::{AttemptReason, ErrorRecord, Finish, Params, TurnEvent},
+    turn::{AnswerRequest, AttemptReason, ErrorRecord, Finish, Prompt, TurnEvent},
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -21,9 +21,13 @@ use crate::{
     typed::{Payload, TypedEvent},
 };
 
+fn prompt(session: Uuid, text: &str) -> Prompt {
+    Prompt { session_id: session.into(), content: text.into(), ..Prompt::default() }
+}
+
 /// A log of a few sessions, turns and answers in which anything may follow anything.
 fn log() -> impl Strategy<Value = Vec<TypedEvent>> {
-    proptest::collection::vec((0..10_u32, 0..2_u128, 0..3_u128, 0..3_u128, "\\PC{0,80}"), 0..60).prop_map(|events| {
+    proptest::collection::vec((0..13_u32, 0..2_u128, 0..3_u128, 0..3_u128, "\\PC{0,80}"), 0..60).prop_map(|events| {
         let event = |(position, (kind, session, turn, answer, text)): (usize, (u32, u128, u128, u128, String))| {
             let session = Uuid::from_u128(100 + session);
             let turn = Uuid::from_u128(200 + turn);
@@ -41,26 +45,25 @@ fn log() -> impl Strategy<Value = Vec<TypedEvent>> {
                 }),
                 1 => of_session(SessionEvent::SessionRenamed { title: text.into() }),
                 2 => of_session(SessionEvent::SessionAnnotated { metadata: "{}".into() }),
-                3 => {
-                    of_turn(TurnEvent::PromptPosted { session_id: session.into(), parent: None, content: text.into() })
-                }
+                3 => of_turn(TurnEvent::PromptPosted(prompt(session, &text))),
                 4 => of_turn(TurnEvent::AnswerRequested {
                     answer_id,
-                    model: model(),
                     version: 1,
-                    params: Params::default(),
-                    key_id: None,
-                    derived_from: vec![],
+                    request: AnswerRequest { model: model(), ..AnswerRequest::default() },
                 }),
                 5 => of_turn(TurnEvent::AttemptStarted {
                     answer_id,
                     attempt: 1,
                     worker: text,
                     reason: AttemptReason::First,
+                    model: None,
                 }),
                 6 => of_turn(TurnEvent::StopRequested { answer_id }),
                 7 => of_turn(TurnEvent::AnswerCompleted { answer_id, record, finish: Finish { reason: text } }),
                 8 => of_turn(TurnEvent::AnswerFailed { answer_id, record, error }),
+                9 => of_turn(TurnEvent::AttemptFailed { answer_id, record, error }),
+                10 => of_session(SessionEvent::SessionArchived {}),
+                11 => of_session(SessionEvent::SessionDeleted {}),
                 _ => of_turn(TurnEvent::AnswerStopped { answer_id, record }),
             };
             TypedEvent {
@@ -117,11 +120,7 @@ fn a_session_without_title_is_called_by_its_first_prompt() {
         root_id: Uuid::from_u128(1),
         owner_id: AccountId::default(),
         at: chrono::DateTime::UNIX_EPOCH,
-        payload: Payload::Turn(Box::new(TurnEvent::PromptPosted {
-            session_id: Uuid::from_u128(1).into(),
-            parent: None,
-            content: text.into(),
-        })),
+        payload: Payload::Turn(Box::new(TurnEvent::PromptPosted(self::prompt(Uuid::from_u128(1), text)))),
     };
     let opened = TypedEvent {
         aggregate_id: Uuid::from_u128(1),

@@ -171,7 +171,7 @@ async fn the_active_branch_is_that_of_the_write_side() {
     assert_eq!(turn, second.turn);
     let mut expected: Vec<Uuid> = Vec::new();
     for (id, turn) in log.path_to(turn) {
-        expected.extend(turn.parent.map(|parent| parent.as_uuid()));
+        expected.extend(turn.parent().map(|parent| parent.as_uuid()));
         expected.push(id.as_uuid());
     }
     expected.push(newest.aggregate.active_answer().unwrap().0.as_uuid());

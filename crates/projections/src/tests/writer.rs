@@ -5,8 +5,8 @@ use polyphony_domain::{
     money::NanoUsd,
     session::{Session, SessionCommand},
     turn::{
-        AnswerEnd, AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, NewAnswer, Params, Timings, Turn,
-        TurnCommand, UsageRecord,
+        AnswerEnd, AnswerRequest, AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, NewAnswer, Prompt,
+        Timings, Turn, TurnCommand, UsageRecord,
     },
 };
 use polyphony_eventstore::{CommandContext, Root, Store};
@@ -68,13 +68,10 @@ impl Writer {
     ) -> Asked {
         let turn = TurnId::new(Uuid::now_v7());
         let answers: Vec<AnswerId> = (0..models).map(|_| Uuid::now_v7().into()).collect();
-        let new = |answer_id| NewAnswer { answer_id, model: model(), params: Params::default(), key_id: None };
-        let post = TurnCommand::Post {
-            session_id: session,
-            parent,
-            content: content.to_owned(),
-            answers: answers.iter().copied().map(new).collect(),
-        };
+        let new =
+            |answer_id| NewAnswer { answer_id, request: AnswerRequest { model: model(), ..AnswerRequest::default() } };
+        let prompt = Prompt { session_id: session, parent, content: content.into(), ..Prompt::default() };
+        let post = TurnCommand::Post { prompt, answers: answers.iter().copied().map(new).collect() };
         let asked = Asked { session, turn, answers };
         self.turn(&asked, post).await;
         asked
@@ -82,7 +79,11 @@ impl Writer {
 
     pub(super) async fn start(&self, asked: &Asked, answer: AnswerId, attempt: u32) {
         let reason = AttemptReason::First;
-        self.turn(asked, TurnCommand::StartAttempt { answer_id: answer, attempt, worker: "w".into(), reason }).await;
+        self.turn(
+            asked,
+            TurnCommand::StartAttempt { answer_id: answer, attempt, worker: "w".into(), reason, model: None },
+        )
+        .await;
     }
 
     pub(super) async fn end(&self, asked: &Asked, answer: AnswerId, end: AnswerEnd) {

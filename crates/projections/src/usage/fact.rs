@@ -56,7 +56,7 @@ impl Fact {
     /// The fact in an event; `None` for one that ends no attempt.
     pub(crate) fn of(event: &TypedEvent) -> Option<Self> {
         let Payload::Turn(turn) = &event.payload else { return None };
-        let (answer_id, record) = turn.end().filter(|(_, record)| record.attempt > 0)?;
+        let (answer_id, record) = turn.attempt().filter(|(_, record)| record.attempt > 0)?;
         let outcome = match &**turn {
             TurnEvent::AnswerCompleted { .. } => "complete",
             TurnEvent::AnswerStopped { .. } => "stopped",

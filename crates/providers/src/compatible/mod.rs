@@ -22,7 +22,8 @@ pub use self::{
     convert::Converter,
     presets::{Preset, Quirks, preset, presets},
 };
-use crate::{Adapter, AdapterStream, Conversation, ErrorKind, Options, ProviderError, ProviderKey, Rendered};
+use crate::{Adapter, AdapterStream, ErrorKind, Options, ProviderError, ProviderKey, Rendered};
+use polyphony_domain::content::Conversation;
 
 /// Most bytes of an error body that are read.
 const LONGEST_ERROR: usize = 64 * 1024;

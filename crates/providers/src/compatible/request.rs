@@ -1,36 +1,38 @@
 //! What is sent to the host, and its answers to short questions.
 
 use bytes::Bytes;
+use polyphony_domain::content::{Conversation, Role};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Quirks;
-use crate::{Conversation, Loss, Options, Part, Rendered, Role};
+use crate::{Loss, Options, Rendered};
 
 /// Writes the request of an answer.
 pub(super) fn render(quirks: &Quirks, conversation: &Conversation, options: &Options) -> Rendered {
     let mut losses = Vec::new();
     let mut messages = Vec::with_capacity(conversation.messages.len() + 1);
     if let Some(system) = &conversation.system {
-        messages.push(json!({"role": quirks.system_role, "content": system}));
+        messages.push(json!({"role": quirks.system_role, "content": system.as_str()}));
     }
     for message in &conversation.messages {
         let role = match message.role {
             Role::User => "user",
             Role::Assistant => "assistant",
+            Role::System => quirks.system_role,
         };
-        let text: String = message.parts.iter().map(|Part::Text(text)| text.as_str()).collect();
+        let text: String = message.texts().collect();
         messages.push(json!({"role": role, "content": text}));
     }
     let mut body = json!({"model": options.model, "messages": messages, "stream": true});
     if quirks.usage_on_request {
         body["stream_options"] = json!({"include_usage": true});
     }
-    if let Some(most) = options.max_tokens {
+    if let Some(most) = options.params.max_tokens {
         body[quirks.max_tokens_field] = most.into();
     }
     let fixed = quirks.fixed_sampling.iter().any(|beginning| options.model.starts_with(beginning));
-    for (name, value) in [("temperature", options.temperature), ("top_p", options.top_p)] {
+    for (name, value) in [("temperature", options.params.temperature), ("top_p", options.params.top_p)] {
         let Some(value) = value else { continue };
         if fixed {
             losses.push(Loss { what: format!("{name}: this model takes none") });
@@ -63,17 +65,22 @@ pub(super) fn models(body: &[u8]) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use polyphony_domain::{content::Message, turn::Params};
+
     use super::*;
-    use crate::{Message, compatible::preset};
+    use crate::compatible::preset;
 
     fn body(quirks: &Quirks, model: &str) -> (Value, Vec<Loss>) {
-        let said = |role, text: &str| Message { role, parts: vec![Part::Text(text.to_owned())] };
         let conversation = Conversation {
-            system: Some("Be brief.".to_owned()),
-            messages: vec![said(Role::User, "你好"), said(Role::Assistant, "Hello."), said(Role::User, "Why?")],
+            system: Some("Be brief.".into()),
+            messages: vec![
+                Message::text(Role::User, "你好"),
+                Message::text(Role::Assistant, "Hello."),
+                Message::text(Role::User, "Why?"),
+            ],
         };
-        let options =
-            Options { model: model.to_owned(), temperature: Some(0.7), top_p: Some(0.9), max_tokens: Some(9) };
+        let params = Params { temperature: Some(0.7), top_p: Some(0.9), max_tokens: Some(9), ..Params::default() };
+        let options = Options { model: model.to_owned(), params, ..Options::default() };
         let rendered = render(quirks, &conversation, &options);
         (serde_json::from_slice(&rendered.body).unwrap(), rendered.losses)
     }

@@ -167,7 +167,13 @@ impl Worker<'_> {
             },
         };
         let worker = self.deps.name.clone();
-        let command = TurnCommand::StartAttempt { answer_id: job.answer_id, attempt, worker: worker.clone(), reason };
+        let command = TurnCommand::StartAttempt {
+            answer_id: job.answer_id,
+            attempt,
+            worker: worker.clone(),
+            reason,
+            model: None,
+        };
         let (answer_id, lease_seconds) = (job.answer_id, self.deps.config.lease_seconds);
         let started = self
             .deps
@@ -209,7 +215,7 @@ impl Worker<'_> {
         };
         let mut own_host = None;
         let mut key = None;
-        if let Some(key_id) = answer.key_id {
+        if let Some(key_id) = answer.request.key_id {
             let Some(opened) = self.deps.store.open_api_key(self.job().owner_id, key_id).await? else {
                 let error = ProviderError::new(ErrorKind::InvalidKey, "the provider key has been removed");
                 return Ok((Ended::Failed(error), Report::default(), String::new()));
@@ -236,7 +242,7 @@ impl Worker<'_> {
             hand_over: self.hand_over,
         };
         let (ended, report) = generation.run(emitter).await;
-        if let (Ended::Failed(error), Some(key_id)) = (&ended, answer.key_id)
+        if let (Ended::Failed(error), Some(key_id)) = (&ended, answer.request.key_id)
             && error.kind == ErrorKind::InvalidKey
         {
             self.deps.store.mark_key_refused(key_id).await?;
@@ -287,6 +293,8 @@ impl Worker<'_> {
                 total_ms,
             },
             request_hash,
+            parts: vec![],
+            key_id: started.answer.request.key_id,
         };
         metrics::histogram!("polyphony_queue_wait_seconds").record(record.timings.queue_ms as f64 / 1e3);
         if let Some(first) = first_chunk_ms {
