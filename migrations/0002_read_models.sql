@@ -5,42 +5,32 @@ CREATE TABLE read.checkpoints
     name     text PRIMARY KEY,
     xid      xid8   NOT NULL DEFAULT '0',
     position bigint NOT NULL DEFAULT 0,
-    -- How often it has been built anew. Whoever still works on an older build is fenced out; for the usage it also
-    -- says which tables of ClickHouse are the live ones.
+    -- How often it has been built anew; part of what makes a batch of facts unique in ClickHouse.
     epoch    bigint NOT NULL DEFAULT 0
 );
 INSERT INTO read.checkpoints (name) VALUES ('session_list_v1'), ('message_thread_v1'), ('usage_v1');
 
--- A row's `data` is `json`, not `jsonb`: it keeps every text as it is, also with U+0000, which a model may well say
--- and `jsonb` refuses. What is searched or sorted by has a column of its own.
 CREATE TABLE read.sessions
 (
     id         uuid PRIMARY KEY,
     owner_id   uuid        NOT NULL,
     updated_at timestamptz NOT NULL,
     archived   boolean     NOT NULL,
-    data       json        NOT NULL
+    data       jsonb       NOT NULL
 );
 CREATE INDEX sessions_by_owner ON read.sessions (owner_id, archived, updated_at DESC, id DESC);
 
 CREATE TABLE read.messages
 (
-    id             uuid PRIMARY KEY,
-    owner_id       uuid    NOT NULL,
-    session_id     uuid    NOT NULL,
-    parent_id      uuid,
-    is_answer      boolean NOT NULL,
-    -- An answer that has ended with something to go on from.
-    is_usable      boolean NOT NULL,
-    -- Place of the message's first event: the order of a session's messages.
-    first_xid      xid8    NOT NULL,
-    first_position bigint  NOT NULL,
-    data           json    NOT NULL
+    id         uuid PRIMARY KEY,
+    owner_id   uuid   NOT NULL,
+    session_id uuid   NOT NULL,
+    data       jsonb  NOT NULL
 );
-CREATE INDEX messages_by_session ON read.messages (session_id);
+CREATE INDEX messages_by_session ON read.messages (session_id, id);
 
--- Boundaries of the batches of facts that are on their way to ClickHouse, stored before it sees them: a retry sends
--- the very same rows under the very same token, and ClickHouse drops what it has.
+-- Boundaries of the batches of facts, stored before ClickHouse sees them: a retry sends the very same rows under the
+-- very same token, and ClickHouse drops what it has.
 CREATE TABLE read.usage_batches
 (
     epoch         bigint NOT NULL,
@@ -48,7 +38,6 @@ CREATE TABLE read.usage_batches
     from_position bigint NOT NULL,
     to_xid        xid8   NOT NULL,
     to_position   bigint NOT NULL,
-    prepared_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (epoch, from_xid, from_position)
 );
 
