@@ -1,5 +1,6 @@
-//! What people do with the repository: `up`, `test`, `tidy`, `codegen`.
+//! What people do with the repository: `up`, `test`, `bench`, `tidy`, `codegen`.
 
+mod bench;
 mod cargo;
 mod codegen;
 mod test;
@@ -32,6 +33,12 @@ enum Command {
         #[arg(last = true)]
         args: Vec<String>,
     },
+    /// Measure the product beside the bare provider, on a durable stack of its own.
+    Bench {
+        /// Which measurement.
+        #[command(subcommand)]
+        what: bench::What,
+    },
     /// Check the repository's rules.
     Tidy,
     /// Write the generated files again.
@@ -42,6 +49,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Up { release } => up::run(release),
         Command::Test { args } => test::run(&args),
+        Command::Bench { what } => bench::run(&what),
         Command::Tidy => tidy::run(),
         Command::Codegen => codegen::run(),
     };

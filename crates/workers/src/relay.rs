@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, future::try_join_all};
+use futures::{FutureExt, Stream, StreamExt, future::try_join_all};
 use polyphony_bus::Bus;
 use polyphony_domain::record::{Cursor, StoredEvent};
 use polyphony_eventstore::{Store, StoreError, relay_state::Leadership};
@@ -92,11 +92,21 @@ async fn lead(
         }
         tokio::select! {
             _ = poll.tick() => {}
-            poke = pokes.next() => if poke.is_none() { pokes = bus.subscribe_relay_pokes().await? },
+            poke = pokes.next() => match poke {
+                Some(()) => gather(&mut pokes, config).await,
+                None => pokes = bus.subscribe_relay_pokes().await?,
+            },
             () = stop.cancelled() => {}
         }
     }
     Ok(leadership.resign().await?)
+}
+
+/// Lets what follows a poke closely come with it: one read of the log, one batch for every view. It also leaves the
+/// first moments after a command to the answer, for which somebody waits, while nobody waits for a view.
+async fn gather(pokes: &mut (impl Stream<Item = ()> + Unpin), config: &RelayConfig) {
+    sleep(Duration::from_millis(config.gather_ms)).await;
+    while pokes.next().now_or_never().flatten().is_some() {}
 }
 
 /// Publishes a batch, pipelined: the messages go out in order, the acknowledgements are awaited together.
