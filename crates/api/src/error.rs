@@ -109,6 +109,13 @@ impl ApiError {
         Self { retry_after: Some(after), ..error }
     }
 
+    pub fn queue_full() -> Self {
+        let message = "too many of your answers are waiting already";
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", message);
+        // About as long as a short answer takes to make room.
+        Self { retry_after: Some(Duration::from_secs(5)), ..error }
+    }
+
     /// Something is not there at the moment.
     pub fn unavailable(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         let message = "the service can't do this at the moment";
@@ -216,6 +223,7 @@ impl From<Refused> for ApiError {
                 Self::new(StatusCode::CONFLICT, "EMAIL_TAKEN", "an account with this e-mail address exists")
             }
             Refused::GenerationInProgress => Self::in_progress(),
+            Refused::QueueFull => Self::queue_full(),
             Refused::NotFound => Self::not_found(),
             Refused::RunTaken => Self::conflict("somebody else was quicker"),
             Refused::IdempotencyKeyUsed => {
@@ -273,7 +281,10 @@ domain_errors!(
 );
 
 impl From<AccountError> for ApiError {
-    fn from(AccountError::AlreadyRegistered: AccountError) -> Self {
-        Self::conflict("the account exists already")
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::AlreadyRegistered => Self::conflict("the account exists already"),
+            AccountError::NotFound => Self::not_found(),
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::io::Write as _;
 
 use anyhow::Context;
+use polyphony_domain::account::{Account, AccountCommand};
+use polyphony_eventstore::{CommandContext, Effect, Root};
 use polyphony_platform::{config::Config, secrets::Secrets};
 use polyphony_projections::{rebuild as rebuilding, usage};
 
@@ -53,4 +55,19 @@ pub async fn rebuild(config: Config, name: Option<String>) -> anyhow::Result<()>
         print(&format!("{name}: {events} events\n"))?;
     }
     Ok(())
+}
+
+/// Says how many answers an account may have in the making at a time.
+pub async fn set_allowance(config: &Config, email: &str, in_flight: u32) -> anyhow::Result<()> {
+    let (store, secrets) = roles::open_store(config).await?;
+    let index = secrets.pepper.email_index(email);
+    let credential = store.credential(&index).await?.context("there is no account with this e-mail address")?;
+    let account_id = credential.account_id;
+    let context = CommandContext::internal(account_id, "operator", account_id.as_uuid());
+    store
+        .command::<Account>(context, Root::Existing(account_id.as_uuid()))
+        .effects(move |_, _| vec![Effect::SetAllowance { account_id, in_flight }])
+        .run(account_id.as_uuid(), AccountCommand::SetAllowance { in_flight })
+        .await?;
+    print(&format!("{email}: {in_flight} answers at a time\n"))
 }

@@ -38,6 +38,13 @@ enum Command {
         #[arg(long, conflicts_with = "name")]
         all: bool,
     },
+    /// Say how many answers an account may have in the making at a time.
+    Allowance {
+        /// E-mail address of the account.
+        email: String,
+        /// How many.
+        in_flight: u32,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -85,6 +92,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Relay => roles::run(config, roles::Roles { relay: true, ..roles::Roles::NONE }).await,
             Command::Migrate => commands::migrate(&config).await,
             Command::Rebuild { name, all: _ } => commands::rebuild(config, name).await,
+            Command::Allowance { email, in_flight } => commands::set_allowance(&config, &email, in_flight).await,
             Command::Config { .. } => Ok(()),
         }
     })

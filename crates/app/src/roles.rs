@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use polyphony_bus::Bus;
-use polyphony_eventstore::Store;
+use polyphony_eventstore::{Seats, Store};
 use polyphony_platform::{
     config::Config,
     http::{EgressPolicy, guarded_client},
@@ -47,7 +47,13 @@ impl Roles {
 pub async fn open_store(config: &Config) -> anyhow::Result<(Store, Secrets)> {
     let secrets = Secrets::load()?;
     let store = Store::connect(&config.database, secrets.kek.clone()).await.context("Postgres can't be reached")?;
-    Ok((store, secrets))
+    let limits = &config.limits;
+    let seats = if limits.relaxed {
+        Seats::UNCOUNTED
+    } else {
+        Seats { in_flight: Some(limits.in_flight), waiting: limits.waiting, unstarted: limits.unstarted }
+    };
+    Ok((store.with_seats(seats), secrets))
 }
 
 /// Runs the roles until the first signal, lets them finish, and returns.

@@ -30,6 +30,20 @@ impl Bus {
         Ok(pokes.map(|_| ()))
     }
 
+    /// Tells the sweeper that an answer which waited may begin.
+    pub async fn poke_sweeper(&self) {
+        self.tell(subjects::POKE_SWEEPER.to_owned(), Bytes::new()).await;
+    }
+
+    /// What the sweeper is told.
+    ///
+    /// # Errors
+    /// [`BusError::Failed`].
+    pub async fn subscribe_sweeper_pokes(&self) -> Result<impl Stream<Item = ()> + Unpin + Send + use<>, BusError> {
+        let pokes = self.client.subscribe(subjects::POKE_SWEEPER).await.map_err(BusError::failed)?;
+        Ok(pokes.map(|_| ()))
+    }
+
     /// Tells everyone how far a projection is.
     pub async fn poke_projection(&self, name: &str, cursor: Cursor) {
         let payload = format!("{}.{}", cursor.xid, cursor.position);

@@ -15,6 +15,8 @@ pub const CHUNKS: &str = "chunk.>";
 pub const STOPS: &str = "ctl.*.stop";
 /// Something was appended.
 pub const POKE_RELAY: &str = "poke.relay";
+/// An answer that waited may begin.
+pub const POKE_SWEEPER: &str = "poke.sweeper";
 /// A device session has ended.
 pub const REVOKED: &str = "poke.revoked";
 

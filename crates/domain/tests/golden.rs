@@ -107,11 +107,14 @@ fn every_stored_event_is_readable_for_ever() {
     check(
         "account",
         AccountEvent::CATALOGUE,
-        vec![AccountEvent::AccountRegistered {
-            email: "a@example.org".into(),
-            nickname: Some("小明".into()),
-            role: Role::Admin,
-        }],
+        vec![
+            AccountEvent::AccountRegistered {
+                email: "a@example.org".into(),
+                nickname: Some("小明".into()),
+                role: Role::Admin,
+            },
+            AccountEvent::AllowanceSet { in_flight: 2_000 },
+        ],
     );
     check(
         "device_session",

@@ -7,7 +7,11 @@ use chrono::{DateTime, Utc};
 use polyphony_domain::ids::{AccountId, AnswerId, DeviceId, KeyId, SessionId, TokenId, TurnId};
 use sqlx::{PgConnection, postgres::PgQueryResult};
 
-use crate::{StoreError, error::Refused};
+use crate::{
+    StoreError,
+    error::Refused,
+    seats::{self, Aftermath, Seats},
+};
 
 /// A side write.
 #[derive(Clone)]
@@ -85,7 +89,7 @@ pub enum Effect {
         /// Whose.
         account_id: AccountId,
     },
-    /// Makes an answer known and puts it in flight.
+    /// Makes an answer known and puts it in flight, or in the account's queue for it.
     CreateRun {
         /// The answer.
         answer_id: AnswerId,
@@ -123,6 +127,13 @@ pub enum Effect {
         /// The attempt that ends; 0 for one that never began.
         attempt: u32,
     },
+    /// Says how many answers an account may have in flight.
+    SetAllowance {
+        /// The account.
+        account_id: AccountId,
+        /// How many.
+        in_flight: u32,
+    },
 }
 
 fn one(result: &PgQueryResult, otherwise: Refused) -> Result<(), StoreError> {
@@ -138,8 +149,13 @@ fn unique(error: sqlx::Error, refused: Refused) -> StoreError {
 }
 
 impl Effect {
-    /// Executes the effect in the command's transaction.
-    pub(crate) async fn apply(self, connection: &mut PgConnection) -> Result<(), StoreError> {
+    /// Executes the effect in the command's transaction. What it brings about besides is added to `after`.
+    pub(crate) async fn apply(
+        self,
+        connection: &mut PgConnection,
+        seats: Seats,
+        after: &mut Aftermath,
+    ) -> Result<(), StoreError> {
         match self {
             Self::CreateCredential { account_id, email_index, password_hash } => {
                 sqlx::query("INSERT INTO ops.credentials (account_id, email_index, password_hash) VALUES ($1, $2, $3)")
@@ -213,22 +229,7 @@ impl Effect {
                     .await?;
                 one(&done, Refused::NotFound)?;
             }
-            Self::CreateRun { answer_id, turn_id, session_id, owner_id, turn_version, guard } => {
-                sqlx::query(
-                    "WITH known AS (INSERT INTO ops.answers (answer_id, turn_id, session_id, owner_id) VALUES ($1, $2, $3, $4)) \
-                     INSERT INTO ops.runs (answer_id, turn_id, session_id, owner_id, turn_version, guard) \
-                     VALUES ($1, $2, $3, $4, $5, $6)",
-                )
-                .bind(answer_id.as_uuid())
-                .bind(turn_id.as_uuid())
-                .bind(session_id.as_uuid())
-                .bind(owner_id.as_uuid())
-                .bind(i64::try_from(turn_version).unwrap_or(i64::MAX))
-                .bind(guard)
-                .execute(connection)
-                .await
-                .map_err(|error| unique(error, Refused::GenerationInProgress))?;
-            }
+            Self::CreateRun { .. } => after.waiting.extend(seats::create(connection, &self, seats).await?),
             Self::RequestStop { answer_id } => {
                 sqlx::query("UPDATE ops.runs SET stop_requested = true WHERE answer_id = $1")
                     .bind(answer_id.as_uuid())
@@ -240,7 +241,7 @@ impl Effect {
                     "UPDATE ops.runs SET attempt = $2, worker = $3, handed_over = false, \
                      lease_until = now() + make_interval(secs => $4) \
                      WHERE answer_id = $1 AND attempt = $2 - 1 \
-                     AND (worker IS NULL OR handed_over OR lease_until < now())",
+                     AND seat IS NOT NULL AND (worker IS NULL OR handed_over OR lease_until < now())",
                 )
                 .bind(answer_id.as_uuid())
                 .bind(i32::try_from(attempt).unwrap_or(i32::MAX))
@@ -250,13 +251,16 @@ impl Effect {
                 .await?;
                 one(&done, Refused::RunTaken)?;
             }
-            Self::EndRun { answer_id, attempt } => {
-                let done = sqlx::query("DELETE FROM ops.runs WHERE answer_id = $1 AND attempt = $2")
-                    .bind(answer_id.as_uuid())
-                    .bind(i32::try_from(attempt).unwrap_or(i32::MAX))
-                    .execute(connection)
-                    .await?;
-                one(&done, Refused::RunTaken)?;
+            Self::EndRun { answer_id, attempt } => after.seated |= seats::end(connection, answer_id, attempt).await?,
+            Self::SetAllowance { account_id, in_flight } => {
+                sqlx::query(
+                    "INSERT INTO ops.allowances (account_id, in_flight) VALUES ($1, $2) \
+                     ON CONFLICT (account_id) DO UPDATE SET in_flight = excluded.in_flight",
+                )
+                .bind(account_id.as_uuid())
+                .bind(i32::try_from(in_flight).unwrap_or(i32::MAX))
+                .execute(connection)
+                .await?;
             }
         }
         Ok(())

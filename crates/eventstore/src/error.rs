@@ -72,6 +72,9 @@ pub enum Refused {
     /// An answer under the same parent is still in the making.
     #[error("a generation is in progress")]
     GenerationInProgress,
+    /// The account has too many answers waiting.
+    #[error("too many answers are waiting")]
+    QueueFull,
     /// What should be changed isn't there.
     #[error("it is not there")]
     NotFound,

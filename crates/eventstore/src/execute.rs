@@ -25,6 +25,7 @@ use crate::{
     idempotency::{IdempotencyKey, StoredResponse},
     keys,
     sealing::Binding,
+    seats::Aftermath,
 };
 
 /// How often a command that met a conflict is decided again.
@@ -56,6 +57,8 @@ pub struct Executed<A> {
     pub version: u64,
     /// Place of the last event in commit order; `None` when the command changed nothing.
     pub cursor: Option<Cursor>,
+    /// What its side writes have brought about besides.
+    pub after: Aftermath,
 }
 
 /// Why a command was not executed. Nothing was appended.
@@ -255,7 +258,8 @@ impl<A: Aggregate + Clone + 'static> EventStore<A> for Append<A> {
         match self.append(events, &context, metadata).await {
             Ok(written) => {
                 let version = context.version + written.count;
-                let executed = Executed { aggregate: context.aggregate, version, cursor: written.cursor };
+                let Written { cursor, after, .. } = written;
+                let executed = Executed { aggregate: context.aggregate, version, cursor, after };
                 *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(executed);
                 // No inline queries are registered, so nobody needs the envelopes.
                 Ok(vec![])
@@ -269,6 +273,7 @@ impl<A: Aggregate + Clone + 'static> EventStore<A> for Append<A> {
 struct Written {
     count: u64,
     cursor: Option<Cursor>,
+    after: Aftermath,
 }
 
 enum AppendError {
@@ -302,7 +307,7 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         let effects = self.effects.as_ref().map(|make| make(&context.aggregate, context.version + count));
         let effects = if count == 0 { None } else { effects };
         if count == 0 && self.idempotency.is_none() {
-            return Ok(Written { count, cursor: None });
+            return Ok(Written { count, cursor: None, after: Aftermath::default() });
         }
         let (key, new_key) = match self.root {
             Root::New(root) => {
@@ -326,14 +331,15 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         if let (Some((idempotency, respond)), Some(account_key)) = (&self.idempotency, &account_key) {
             idempotency.remember(&mut transaction, account_key, &respond(&context.aggregate)).await?;
         }
+        let mut after = Aftermath::default();
         for effect in effects.into_iter().flatten() {
-            effect.apply(&mut transaction).await?;
+            effect.apply(&mut transaction, self.store.seats, &mut after).await?;
         }
         transaction.commit().await?;
         if new_key.is_some() {
             self.store.keys.remember(self.root.id(), Some(key));
         }
-        Ok(Written { count, cursor })
+        Ok(Written { count, cursor, after })
     }
 
     fn seal(

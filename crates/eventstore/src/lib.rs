@@ -19,6 +19,7 @@ pub mod load;
 pub mod relay_state;
 pub mod runs;
 pub mod sealing;
+pub mod seats;
 pub mod store;
 pub mod tail;
 pub mod upcast;
@@ -28,5 +29,6 @@ pub use self::{
     effect::Effect,
     error::StoreError,
     execute::{Execute, ExecuteError, Executed, Root},
+    seats::Seats,
     store::Store,
 };

@@ -134,7 +134,7 @@ impl Store {
         let columns = COLUMNS.replace("answer_id", "runs.answer_id");
         let sql = format!(
             "UPDATE ops.runs SET issues = issues + 1, issued_at = now() FROM (\
-                SELECT answer_id FROM ops.runs WHERE (worker IS NULL OR handed_over OR lease_until < now()) \
+                SELECT answer_id FROM ops.runs WHERE seat IS NOT NULL AND (worker IS NULL OR handed_over OR lease_until < now()) \
                 AND issued_at < now() - make_interval(secs => least($1 * power(2, least(issues - 1, 20)), 300)) \
                 ORDER BY requested_at LIMIT $2 FOR UPDATE SKIP LOCKED) AS due \
              WHERE runs.answer_id = due.answer_id RETURNING {columns}"

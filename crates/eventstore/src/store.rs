@@ -9,7 +9,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{StoreError, keys::DataKeys};
+use crate::{Seats, StoreError, keys::DataKeys};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
@@ -18,6 +18,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 pub struct Store {
     pub(crate) pool: PgPool,
     pub(crate) keys: Arc<DataKeys>,
+    pub(crate) seats: Seats,
 }
 
 impl Store {
@@ -42,7 +43,14 @@ impl Store {
             .test_before_acquire(false)
             .connect_with(options)
             .await?;
-        Ok(Self { pool, keys: Arc::new(DataKeys::new(kek)) })
+        Ok(Self { pool, keys: Arc::new(DataKeys::new(kek)), seats: Seats::UNCOUNTED })
+    }
+
+    /// Counts answers in flight by these rules from now on.
+    #[must_use]
+    pub const fn with_seats(mut self, seats: Seats) -> Self {
+        self.seats = seats;
+        self
     }
 
     /// Brings the schema up to date. Several processes may do it at once: they wait for one another.

@@ -211,8 +211,14 @@ pub struct AdminConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// Lifts rate limits and quotas.
+    /// Lifts rate limits, quotas and seats.
     pub relaxed: bool,
+    /// Answers of one account that may be in the making at a time.
+    pub in_flight: u32,
+    /// Answers of one account that may wait for that.
+    pub waiting: u32,
+    /// Jobs of all accounts that no worker has begun.
+    pub unstarted: u32,
 }
 
 /// A provider.

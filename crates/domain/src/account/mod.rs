@@ -38,6 +38,8 @@ pub struct Account {
     pub nickname: Option<Personal>,
     /// What it may do.
     pub role: Role,
+    /// Answers that it may have in the making at a time; none for the deployment's default.
+    pub allowance: Option<u32>,
 }
 
 /// What can be asked of an account.
@@ -51,6 +53,11 @@ pub enum AccountCommand {
         nickname: Option<String>,
         /// What it may do.
         role: Role,
+    },
+    /// Says how many answers it may have in the making at a time.
+    SetAllowance {
+        /// How many.
+        in_flight: u32,
     },
 }
 
@@ -67,9 +74,17 @@ pub enum AccountEvent {
         /// What it may do.
         role: Role,
     },
+    /// It may have this many answers in the making at a time.
+    AllowanceSet {
+        /// How many.
+        in_flight: u32,
+    },
 }
 
-crate::event_catalogue!(AccountEvent { AccountRegistered => ("account_registered", "1") });
+crate::event_catalogue!(AccountEvent {
+    AccountRegistered => ("account_registered", "1"),
+    AllowanceSet => ("allowance_set", "1"),
+});
 
 /// Why an account refuses a command.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -77,6 +92,9 @@ pub enum AccountError {
     /// The id is taken.
     #[error("the account exists already")]
     AlreadyRegistered,
+    /// There is no such account.
+    #[error("there is no such account")]
+    NotFound,
 }
 
 impl Aggregate for Account {
@@ -94,14 +112,22 @@ impl Aggregate for Account {
                 sink.write(AccountEvent::AccountRegistered { email: email.into(), nickname, role }, self).await;
                 Ok(())
             }
+            _ if !self.exists => Err(AccountError::NotFound),
+            AccountCommand::SetAllowance { in_flight } => {
+                if self.allowance != Some(in_flight) {
+                    sink.write(AccountEvent::AllowanceSet { in_flight }, self).await;
+                }
+                Ok(())
+            }
         }
     }
 
     fn apply(&mut self, event: AccountEvent) {
         match event {
             AccountEvent::AccountRegistered { email, nickname, role } => {
-                *self = Self { exists: true, email, nickname, role };
+                *self = Self { exists: true, email, nickname, role, ..Self::default() };
             }
+            AccountEvent::AllowanceSet { in_flight } => self.allowance = Some(in_flight),
         }
     }
 }

@@ -367,14 +367,18 @@ impl Worker<'_> {
         end: AnswerEnd,
     ) -> Result<Turn, ExecuteError<TurnError>> {
         let root: Uuid = self.job().session_id.as_uuid();
-        self.deps
+        let ended = self
+            .deps
             .store
             .command::<Turn>(self.context(), Root::Existing(root))
             .from_known(turn.aggregate.clone(), turn.version)
             .effects(move |_, _| vec![Effect::EndRun { answer_id, attempt }])
             .run(turn_id.as_uuid(), TurnCommand::End { answer_id, end: Box::new(end) })
-            .await
-            .map(|executed| executed.aggregate)
+            .await?;
+        if ended.after.seated {
+            self.deps.bus.poke_sweeper().await;
+        }
+        Ok(ended.aggregate)
     }
 
     /// Tells the viewers how it ended.

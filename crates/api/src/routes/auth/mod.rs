@@ -31,9 +31,6 @@ use crate::{
     state::AppState,
 };
 
-/// Label of the blind index of addresses.
-const EMAIL: &str = "email";
-
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(register::register))
@@ -50,9 +47,8 @@ struct CookieParams {
     cookie: bool,
 }
 
-/// What an address is found by: whoever reads the table finds no address in it.
 fn email_index(state: &AppState, email: &str) -> [u8; 32] {
-    state.secrets.pepper.blind_index(EMAIL, &email.trim().to_lowercase())
+    state.secrets.pepper.email_index(email)
 }
 
 /// Somebody who has proved who he is.
