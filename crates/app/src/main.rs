@@ -38,6 +38,11 @@ enum Command {
         #[arg(long, conflicts_with = "name")]
         all: bool,
     },
+    /// Look at the models: catalogue, prices, what providers offer.
+    Models {
+        #[command(subcommand)]
+        command: commands::models::ModelsCommand,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -85,6 +90,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Relay => roles::run(config, roles::Roles { relay: true, ..roles::Roles::NONE }).await,
             Command::Migrate => commands::migrate(&config).await,
             Command::Rebuild { name, all: _ } => commands::rebuild(config, name).await,
+            Command::Models { command } => commands::models::run(&config, command).await,
             Command::Config { .. } => Ok(()),
         }
     })

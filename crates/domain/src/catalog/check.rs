@@ -157,7 +157,8 @@ mod tests {
     #[test]
     fn parameters_of_another_model_are_brought_into_range() {
         let catalog = Catalog::new(|_| true, []).unwrap();
-        let params = Params { temperature: Some(1.5), top_p: Some(0.5), max_tokens: Some(900_000), ..Params::default() };
+        let params =
+            Params { temperature: Some(1.5), top_p: Some(0.5), max_tokens: Some(900_000), ..Params::default() };
         let fitted = catalog.resolve("anthropic/claude-sonnet-4-6").unwrap().fit(params.clone());
         assert_eq!((fitted.temperature, fitted.top_p, fitted.max_tokens), (Some(1.0), Some(0.5), Some(128_000)));
         let fitted = catalog.resolve("anthropic/claude-opus-5-5").unwrap().fit(params);

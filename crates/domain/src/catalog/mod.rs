@@ -23,6 +23,9 @@ use crate::{
 /// The built-in demo model, which is free and needs no key.
 pub const DEMO: &str = "demo/demo";
 
+/// What a model may be able to do.
+pub const CAPABILITIES: [&str; 7] = ["text", "vision", "files", "tools", "reasoning", "json_schema", "prompt_caching"];
+
 /// The curated models that ship with the product.
 const CURATED: &str = include_str!("../../../../catalog/models.json");
 
@@ -45,7 +48,7 @@ pub struct Model {
     /// Versions of its price, oldest first; none where it isn't known (cost is then 0 and marked unpriced).
     #[serde(default)]
     pub prices: Vec<Price>,
-    /// `text`, `vision`, `files`, `tools`, `reasoning`, `json_schema`, `prompt_caching`.
+    /// Some of [`CAPABILITIES`].
     #[serde(default)]
     pub capabilities: Vec<String>,
     /// It takes no temperature and no `top_p`.
@@ -182,6 +185,7 @@ mod tests {
             assert!(model.max_output <= model.context_length, "{}", model.slug());
             assert!(model.prices.is_sorted_by_key(|price| price.effective_from), "{}", model.slug());
             assert!(!model.prices.is_empty() && model.capabilities.contains(&"text".to_owned()), "{}", model.slug());
+            assert!(model.capabilities.iter().all(|own| CAPABILITIES.contains(&own.as_str())), "{}", model.slug());
             for price in &model.prices {
                 assert!(price.tiers.is_sorted_by_key(|tier| tier.above), "{}", model.slug());
             }
@@ -192,8 +196,19 @@ mod tests {
     fn the_catalogue_has_about_forty_models_of_every_hosted_provider() {
         let catalog = Catalog::new(|_| true, []).unwrap();
         assert!((40..=60).contains(&catalog.models().len()), "{}", catalog.models().len());
-        let hosted =
-            ["openai", "anthropic", "gemini", "deepseek", "qwen", "moonshot", "zhipu", "mistral", "groq", "openrouter", "xai"];
+        let hosted = [
+            "openai",
+            "anthropic",
+            "gemini",
+            "deepseek",
+            "qwen",
+            "moonshot",
+            "zhipu",
+            "mistral",
+            "groq",
+            "openrouter",
+            "xai",
+        ];
         for provider in hosted {
             assert!(catalog.models().iter().any(|model| model.provider == provider), "{provider}");
         }

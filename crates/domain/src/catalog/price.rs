@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn every_class_has_its_own_rate_and_none_is_counted_twice() {
-        let rates = Rates { input: 1_000_000, cached_input: Some(100_000), cache_write: Some(1_250_000), output: 5_000_000 };
+        let rates =
+            Rates { input: 1_000_000, cached_input: Some(100_000), cache_write: Some(1_250_000), output: 5_000_000 };
         let usage = UsageRecord { input: 10, cached_input: 3, cache_write: 2, output: 4, ..UsageRecord::default() };
         // 5 plain, 3 cached, 2 written, 4 out.
         assert_eq!(rates.cost(&usage), NanoUsd(5 + 3 + 20));
