@@ -1,7 +1,10 @@
 //! The shapes of the contract.
 
-use chrono::{DateTime, Utc};
-use polyphony_domain::{catalog::Model, turn::ErrorRecord};
+use chrono::{DateTime, NaiveDate, Utc};
+use polyphony_domain::{
+    catalog::{Model, Price, Rates, Tier, highest_temperature},
+    turn::ErrorRecord,
+};
 use polyphony_eventstore::{accounts::TokenRecord, api_keys::KeyRecord};
 use polyphony_projections::{MessageRow, SessionRow};
 use serde::Serialize;
@@ -176,9 +179,38 @@ pub struct ModelShape {
     /// Dollars for a million tokens, by class.
     pub prices: Value,
     pub capabilities: Vec<String>,
+    /// Highest temperature that it takes; null for a model that takes none.
+    pub max_temperature: Option<f32>,
+    /// Day on which its provider is said to take it away.
+    pub retires_on: Option<NaiveDate>,
     pub is_active: bool,
     pub has_key: bool,
     pub mcp_config: Value,
+}
+
+/// The prices of a model in dollars for a million tokens, by class.
+fn price_table(price: &Price) -> Value {
+    let rates = |rates: &Rates| {
+        json!({
+            "input": dollars(rates.input, 1),
+            "cached_input": dollars(rates.cached_input.unwrap_or(rates.input), 1),
+            "cache_write": dollars(rates.cache_write.unwrap_or(rates.input), 1),
+            "output": dollars(rates.output, 1),
+        })
+    };
+    let mut table = rates(&price.rates);
+    table["version"] = json!(price.version);
+    table["effective_from"] = json!(price.effective_from);
+    table["source"] = json!(price.source);
+    if !price.tiers.is_empty() {
+        let tier = |tier: &Tier| {
+            let mut table = rates(&tier.rates);
+            table["above_input_tokens"] = tier.above.into();
+            table
+        };
+        table["tiers"] = price.tiers.iter().map(tier).collect();
+    }
+    table
 }
 
 /// Nano-dollars for a million tokens, as dollars for `million / divisor` tokens.
@@ -193,17 +225,8 @@ fn dollars(nanos: i64, divisor: i64) -> String {
 
 impl ModelShape {
     pub fn new(model: &Model, has_key: bool) -> Self {
-        let prices = model.prices.as_ref();
-        let table = prices.map_or_else(
-            || json!({}),
-            |prices| {
-                let cached = prices.cached_input.unwrap_or(prices.input);
-                json!({
-                    "input": dollars(prices.input, 1), "cached_input": dollars(cached, 1),
-                    "output": dollars(prices.output, 1), "version": model.price_version,
-                })
-            },
-        );
+        let now = Utc::now();
+        let price = model.price(now);
         Self {
             id: model.id.as_uuid(),
             provider: model.provider.clone(),
@@ -211,11 +234,13 @@ impl ModelShape {
             display_name: model.display_name.clone(),
             context_length: model.context_length,
             max_output: model.max_output,
-            input_price: prices.map(|prices| dollars(prices.input, 1_000)),
-            output_price: prices.map(|prices| dollars(prices.output, 1_000)),
-            prices: table,
+            input_price: price.map(|price| dollars(price.rates.input, 1_000)),
+            output_price: price.map(|price| dollars(price.rates.output, 1_000)),
+            prices: price.map_or_else(|| json!({}), price_table),
+            max_temperature: (!model.fixed_sampling).then(|| highest_temperature(&model.provider)),
+            retires_on: model.retires_on,
             capabilities: model.capabilities.clone(),
-            is_active: true,
+            is_active: !model.is_retired(now),
             has_key,
             mcp_config: json!({}),
         }

@@ -1,5 +1,7 @@
 //! The operator's commands.
 
+pub mod models;
+
 use std::io::Write as _;
 
 use anyhow::Context;

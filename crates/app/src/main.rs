@@ -45,6 +45,11 @@ enum Command {
         /// How many.
         in_flight: u32,
     },
+    /// Look at the models: catalogue, prices, what providers offer.
+    Models {
+        #[command(subcommand)]
+        command: commands::models::ModelsCommand,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -93,6 +98,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Migrate => commands::migrate(&config).await,
             Command::Rebuild { name, all: _ } => commands::rebuild(config, name).await,
             Command::Allowance { email, in_flight } => commands::set_allowance(&config, &email, in_flight).await,
+            Command::Models { command } => commands::models::run(&config, command).await,
             Command::Config { .. } => Ok(()),
         }
     })

@@ -56,6 +56,21 @@ pub async fn open_store(config: &Config) -> anyhow::Result<(Store, Secrets)> {
     Ok((store.with_seats(seats), secrets))
 }
 
+/// The providers, and where calls of them may go.
+pub fn outbound(config: &Config) -> anyhow::Result<(Arc<EgressPolicy>, Registry)> {
+    let mut egress = EgressPolicy::from_config(config);
+    for preset in polyphony_providers::compatible::presets() {
+        // The operator's choice of a preset's local host is trust in it; hosted ones are public anyway.
+        let declared = config.providers.get(preset.name).is_some_and(|own| own.base_url.is_none());
+        if let (true, Ok(url)) = (declared, preset.base_url.parse()) {
+            egress.allow_url(&url);
+        }
+    }
+    let egress = Arc::new(egress);
+    let client = guarded_client(egress.clone()).context("the HTTP client could not be made")?;
+    Ok((egress, Registry::new(config, client)?))
+}
+
 /// Runs the roles until the first signal, lets them finish, and returns.
 pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
@@ -66,17 +81,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
     let name = format!("{}-{}-{}", roles.name(), std::process::id(), &polyphony_platform::vault::random_token("")[..8]);
     let bus = Bus::connect(&config.nats.url, &name).await?;
     let clickhouse = usage::client(&config.clickhouse);
-    let mut egress = EgressPolicy::from_config(&config);
-    for preset in polyphony_providers::compatible::presets() {
-        // The operator's choice of a preset's local host is trust in it; hosted ones are public anyway.
-        let declared = config.providers.get(preset.name).is_some_and(|own| own.base_url.is_none());
-        if let (true, Ok(url)) = (declared, preset.base_url.parse()) {
-            egress.allow_url(&url);
-        }
-    }
-    let egress = Arc::new(egress);
-    let client = guarded_client(egress.clone()).context("the HTTP client could not be made")?;
-    let registry = Registry::new(&config, client)?;
+    let (egress, registry) = outbound(&config)?;
     let catalog = Arc::new(registry.catalog(&config)?);
     let mut tasks: JoinSet<anyhow::Result<&'static str>> = JoinSet::new();
     let stop = shutdown.soft.clone();
@@ -118,6 +123,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
             bus: bus.clone(),
             registry: registry.clone(),
             catalog: catalog.clone(),
+            switchboard: Arc::default(),
             egress: egress.clone(),
             config: config.worker.clone(),
             name,

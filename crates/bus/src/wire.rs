@@ -115,6 +115,9 @@ impl ChunkFrame {
 pub struct ChunkState {
     /// The attempt.
     pub attempt: u32,
+    /// Name of the model that it asks.
+    #[serde(default)]
+    pub model: String,
     /// The text so far.
     pub text: String,
     /// The reasoning so far.

@@ -65,7 +65,14 @@ fn record() -> AttemptRecord {
         text: "文".repeat(200 / 3 + 1).into(),
         reasoning: Some("hm.".into()),
         chunks,
-        usage: UsageRecord { input: 10, output: 20, cached_input: 4, reasoning: 3, estimated: false, raw: "{}".into() },
+        usage: UsageRecord {
+            input: 10,
+            output: 20,
+            cached_input: 4,
+            reasoning: 3,
+            raw: "{}".into(),
+            ..UsageRecord::default()
+        },
         price_version: "2026-11-23".into(),
         cost: NanoUsd(1_234),
         timings: Timings { queue_ms: 1, first_chunk_ms: Some(2), total_ms: 3 },
@@ -139,7 +146,20 @@ fn every_stored_event_is_readable_for_ever() {
         base_url: Some("https://example.org/v1".into()),
         priority: 1,
     };
-    check("api_key", ApiKeyEvent::CATALOGUE, vec![ApiKeyEvent::ApiKeyAdded { details }, ApiKeyEvent::ApiKeyRemoved {}]);
+    let base_url = details.base_url.clone();
+    check(
+        "api_key",
+        ApiKeyEvent::CATALOGUE,
+        vec![
+            ApiKeyEvent::ApiKeyAdded { details },
+            ApiKeyEvent::ApiKeyRotated { key_hint: "…wxyz".into(), base_url, version: 2 },
+            ApiKeyEvent::ApiKeyRenamed { name: "work".into() },
+            ApiKeyEvent::ApiKeyPrioritised { priority: 2 },
+            ApiKeyEvent::ApiKeyRefused { version: 2 },
+            ApiKeyEvent::ApiKeyAccepted { version: 2 },
+            ApiKeyEvent::ApiKeyRemoved {},
+        ],
+    );
     check(
         "session",
         SessionEvent::CATALOGUE,
@@ -194,6 +214,11 @@ fn every_stored_event_is_readable_for_ever() {
                 model: None,
             },
             TurnEvent::AttemptFailed { answer_id, record: record(), error: error.clone() },
+            TurnEvent::AttemptFailed {
+                answer_id,
+                record: AttemptRecord { usage: UsageRecord { cache_write: 5, ..record().usage }, ..record() },
+                error: error.clone(),
+            },
             TurnEvent::PromptPosted(Prompt {
                 session_id: SessionId::new(uuid(2)),
                 parent: None,

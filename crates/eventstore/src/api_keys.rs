@@ -1,11 +1,14 @@
 //! Stored provider keys: sealed with the account's data key, never in the log.
 
 use chrono::{DateTime, Utc};
-use polyphony_domain::ids::{AccountId, KeyId};
+use polyphony_domain::{
+    api_key::{ApiKey, ApiKeyCommand, ApiKeyError},
+    ids::{AccountId, KeyId},
+};
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{CommandContext, Effect, ExecuteError, Executed, Root, Store, StoreError};
 
 /// A stored key without the key.
 #[derive(Clone, Debug)]
@@ -62,10 +65,25 @@ pub mod label {
     }
 }
 
+/// A key that a provider has not refused, without the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutableKey {
+    /// The key.
+    pub key_id: KeyId,
+    /// Lower is tried first.
+    pub priority: i32,
+    /// 1, then one more with each rotation.
+    pub version: u32,
+}
+
 /// A key that opens a provider, with what to call.
 pub struct UsableKey {
     /// The key.
     pub key_id: KeyId,
+    /// Provider.
+    pub provider: String,
+    /// 1, then one more with each rotation.
+    pub version: u32,
     /// Own base URL.
     pub base_url: Option<String>,
     /// The secret, in clear.
@@ -120,6 +138,27 @@ impl Store {
         rows.into_iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
+    /// The keys of an account for a provider that it has not refused, the first to try first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn routable_keys(&self, account: AccountId, provider: &str) -> Result<Vec<RoutableKey>, StoreError> {
+        let rows: Vec<(Uuid, i32, i32)> = sqlx::query_as(
+            "SELECT key_id, priority, version FROM ops.api_keys \
+             WHERE account_id = $1 AND provider = $2 AND is_valid ORDER BY priority, key_id",
+        )
+        .bind(account.as_uuid())
+        .bind(provider)
+        .fetch_all(&self.pool)
+        .await?;
+        let routable = |(key_id, priority, version)| RoutableKey {
+            key_id: KeyId::new(key_id),
+            priority,
+            version: u32::try_from(version).unwrap_or(1),
+        };
+        Ok(rows.into_iter().map(routable).collect())
+    }
+
     /// The first usable key of an account for a provider.
     ///
     /// # Errors
@@ -143,7 +182,7 @@ impl Store {
     pub async fn open_api_key(&self, account: AccountId, key: KeyId) -> Result<Option<UsableKey>, StoreError> {
         let row = sqlx::query(
             "UPDATE ops.api_keys SET last_used_at = now() WHERE key_id = $1 AND account_id = $2 \
-             RETURNING provider, base_url, sealed_key",
+             RETURNING provider, base_url, sealed_key, version",
         )
         .bind(key.as_uuid())
         .bind(account.as_uuid())
@@ -153,18 +192,43 @@ impl Store {
         let (provider, base_url): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
         let label = label::secret(&provider, base_url.as_deref());
         let secret = self.open_column(account, &label, key.as_uuid(), &row.try_get::<Vec<u8>, _>(2)?).await?;
-        Ok(Some(UsableKey { key_id: key, base_url, secret }))
+        let version = u32::try_from(row.try_get::<i32, _>(3)?).unwrap_or(1);
+        Ok(Some(UsableKey { key_id: key, provider, version, base_url, secret }))
     }
 
-    /// Marks a key that its provider has refused.
+    /// Stores whether a provider takes a version of a key. What was known already makes no event, and nor does word
+    /// of a version that has been rotated away or removed.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn mark_key_refused(&self, key: KeyId) -> Result<(), StoreError> {
-        sqlx::query("UPDATE ops.api_keys SET is_valid = false, last_validated = now() WHERE key_id = $1")
-            .bind(key.as_uuid())
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+    /// As any command.
+    pub async fn judge_api_key(
+        &self,
+        context: CommandContext,
+        key_id: KeyId,
+        version: u32,
+        is_valid: bool,
+    ) -> Result<(), ExecuteError<ApiKeyError>> {
+        let command = if is_valid { ApiKeyCommand::Accept { version } } else { ApiKeyCommand::Refuse { version } };
+        let judge = Effect::JudgeApiKey { key_id, version, is_valid };
+        let owner = context.owner.as_uuid();
+        let executed = self
+            .command::<ApiKey>(context, Root::Existing(owner))
+            .effects(move |_, _| vec![judge.clone()])
+            .run(key_id.as_uuid(), command)
+            .await;
+        match executed {
+            Ok(Executed { cursor: None, .. }) => {
+                // Nothing new, but it was tried.
+                sqlx::query("UPDATE ops.api_keys SET last_validated = now() WHERE key_id = $1 AND version = $2")
+                    .bind(key_id.as_uuid())
+                    .bind(i32::try_from(version).unwrap_or(i32::MAX))
+                    .execute(&self.pool)
+                    .await
+                    .map_err(|error| ExecuteError::Store(error.into()))?;
+                Ok(())
+            }
+            Ok(_) | Err(ExecuteError::Domain(ApiKeyError::NotFound)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -82,6 +82,44 @@ pub enum Effect {
         /// Lower is tried first.
         priority: i32,
     },
+    /// Puts another provider key in the place of one, and marks it as good until it is refused.
+    RotateApiKey {
+        /// The key.
+        key_id: KeyId,
+        /// Whose.
+        account_id: AccountId,
+        /// Own base URL.
+        base_url: Option<String>,
+        /// Its hint, sealed.
+        key_hint: Vec<u8>,
+        /// The key, sealed.
+        sealed_key: Vec<u8>,
+        /// Its version.
+        version: u32,
+    },
+    /// Renames a provider key.
+    RenameApiKey {
+        /// The key.
+        key_id: KeyId,
+        /// Its name, sealed.
+        name: Vec<u8>,
+    },
+    /// Changes when a provider key is tried.
+    PrioritiseApiKey {
+        /// The key.
+        key_id: KeyId,
+        /// Lower is tried first.
+        priority: i32,
+    },
+    /// Says whether a provider takes a version of a key.
+    JudgeApiKey {
+        /// The key.
+        key_id: KeyId,
+        /// The version that was tried.
+        version: u32,
+        /// Whether it takes it.
+        is_valid: bool,
+    },
     /// Destroys a provider key.
     DeleteApiKey {
         /// The key.
@@ -114,6 +152,17 @@ pub enum Effect {
         /// The answer.
         answer_id: AnswerId,
         /// The attempt, one more than the one before.
+        attempt: u32,
+        /// Who.
+        worker: String,
+        /// Seconds that the lease lasts without being renewed.
+        lease_seconds: u32,
+    },
+    /// The worker that holds the lease goes on with the next attempt.
+    ContinueRun {
+        /// The answer.
+        answer_id: AnswerId,
+        /// The attempt, one more than the one that it holds.
         attempt: u32,
         /// Who.
         worker: String,
@@ -221,6 +270,47 @@ impl Effect {
                 .execute(connection)
                 .await?;
             }
+            Self::RotateApiKey { key_id, account_id, base_url, key_hint, sealed_key, version } => {
+                let done = sqlx::query(
+                    "UPDATE ops.api_keys SET base_url = $3, key_hint = $4, sealed_key = $5, version = $6, \
+                     is_valid = true, last_validated = NULL WHERE key_id = $1 AND account_id = $2",
+                )
+                .bind(key_id.as_uuid())
+                .bind(account_id.as_uuid())
+                .bind(base_url)
+                .bind(key_hint)
+                .bind(sealed_key)
+                .bind(i32::try_from(version).unwrap_or(i32::MAX))
+                .execute(connection)
+                .await?;
+                one(&done, Refused::NotFound)?;
+            }
+            Self::RenameApiKey { key_id, name } => {
+                let done = sqlx::query("UPDATE ops.api_keys SET name = $2 WHERE key_id = $1")
+                    .bind(key_id.as_uuid())
+                    .bind(name)
+                    .execute(connection)
+                    .await?;
+                one(&done, Refused::NotFound)?;
+            }
+            Self::PrioritiseApiKey { key_id, priority } => {
+                let done = sqlx::query("UPDATE ops.api_keys SET priority = $2 WHERE key_id = $1")
+                    .bind(key_id.as_uuid())
+                    .bind(priority)
+                    .execute(connection)
+                    .await?;
+                one(&done, Refused::NotFound)?;
+            }
+            Self::JudgeApiKey { key_id, version, is_valid } => {
+                sqlx::query(
+                    "UPDATE ops.api_keys SET is_valid = $3, last_validated = now() WHERE key_id = $1 AND version = $2",
+                )
+                .bind(key_id.as_uuid())
+                .bind(i32::try_from(version).unwrap_or(i32::MAX))
+                .bind(is_valid)
+                .execute(connection)
+                .await?;
+            }
             Self::DeleteApiKey { key_id, account_id } => {
                 let done = sqlx::query("DELETE FROM ops.api_keys WHERE key_id = $1 AND account_id = $2")
                     .bind(key_id.as_uuid())
@@ -242,6 +332,19 @@ impl Effect {
                      lease_until = now() + make_interval(secs => $4) \
                      WHERE answer_id = $1 AND attempt = $2 - 1 \
                      AND seat IS NOT NULL AND (worker IS NULL OR handed_over OR lease_until < now())",
+                )
+                .bind(answer_id.as_uuid())
+                .bind(i32::try_from(attempt).unwrap_or(i32::MAX))
+                .bind(worker)
+                .bind(f64::from(lease_seconds))
+                .execute(connection)
+                .await?;
+                one(&done, Refused::RunTaken)?;
+            }
+            Self::ContinueRun { answer_id, attempt, worker, lease_seconds } => {
+                let done = sqlx::query(
+                    "UPDATE ops.runs SET attempt = $2, lease_until = now() + make_interval(secs => $4) \
+                     WHERE answer_id = $1 AND attempt = $2 - 1 AND worker = $3 AND NOT handed_over",
                 )
                 .bind(answer_id.as_uuid())
                 .bind(i32::try_from(attempt).unwrap_or(i32::MAX))

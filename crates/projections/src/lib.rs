@@ -22,5 +22,5 @@ pub use self::{
     message_thread::{MessagePage, MessageRow},
     reads::{Page, ReadModels, SessionQuery},
     session_list::SessionRow,
-    usage::{Overview, Period},
+    usage::{KeyUsage, Overview, Period},
 };

@@ -4,7 +4,7 @@
 //! Lag is never an error and never a stale answer.
 
 use polyphony_bus::Bus;
-use polyphony_domain::ids::{AccountId, SessionId};
+use polyphony_domain::ids::{AccountId, KeyId, SessionId};
 use polyphony_eventstore::Store;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use crate::{
     freshness::Freshness,
     message_thread::{self, MessagePage, MessageRow, MessageThread, query::MessageQuery},
     session_list::{self, SessionList, SessionRow},
-    usage::{self, Overview, Period},
+    usage::{self, KeyUsage, Overview, Period},
 };
 
 /// One page of a list.
@@ -99,6 +99,14 @@ impl ReadModels {
     pub async fn message(&self, owner: AccountId, id: Uuid) -> Result<Option<(MessageRow, u32)>, ProjectionError> {
         let missing = self.freshness.missing::<MessageThread>(owner, None).await?;
         message_thread::query::one(self.store.pool(), owner, id, &missing).await
+    }
+
+    /// What one of a caller's keys has been used for. It waits for nothing, and says how fresh it is.
+    ///
+    /// # Errors
+    /// [`ProjectionError::Clickhouse`] when ClickHouse fails or is too slow.
+    pub async fn key_usage(&self, owner: AccountId, key: KeyId) -> Result<KeyUsage, ProjectionError> {
+        usage::key_usage(self.store.pool(), &self.clickhouse, owner, key).await
     }
 
     /// The overview of a caller's usage. It waits for nothing, and says how fresh it is.

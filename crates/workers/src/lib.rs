@@ -4,4 +4,5 @@
 
 pub mod completion;
 pub mod relay;
+pub mod routing;
 pub mod sweeper;

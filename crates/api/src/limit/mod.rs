@@ -8,6 +8,8 @@ mod rate;
 
 use std::{net::IpAddr, time::Duration};
 
+use polyphony_domain::ids::AccountId;
+
 pub use self::{
     attempts::Attempts,
     rate::{ALLOWANCE, Limit},
@@ -30,6 +32,8 @@ pub struct Limits {
     pub door: Limit<Option<IpAddr>>,
     /// The same, by account or refresh token.
     pub account: Limit<[u8; 32]>,
+    /// Trying keys at their providers, by account.
+    pub key_checks: Limit<AccountId>,
     /// Failures to sign in, by account or device.
     pub guesses: Attempts<Guesser>,
     /// Failures to sign in, by network. People share networks, so it takes more.
@@ -41,6 +45,7 @@ impl Limits {
         Self {
             door: Limit::new("door", 100, Duration::from_millis(500), relaxed),
             account: Limit::new("account", 30, Duration::from_secs(2), relaxed),
+            key_checks: Limit::new("key-checks", 20, Duration::from_secs(6), relaxed),
             guesses: Attempts::new(10, relaxed),
             strangers: Attempts::new(60, relaxed),
         }

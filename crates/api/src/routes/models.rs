@@ -3,7 +3,11 @@
 use std::collections::HashSet;
 
 use axum::extract::State;
-use polyphony_domain::{catalog::Model, ids::AccountId};
+use polyphony_domain::{
+    catalog::{CAPABILITIES, Model},
+    ids::AccountId,
+};
+use polyphony_platform::config::items;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -23,8 +27,12 @@ pub fn router() -> OpenApiRouter<AppState> {
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 struct ListParams {
+    /// Models of this provider only.
     provider: Option<String>,
+    /// Models with all of these, a comma list: `vision`, `files`, `tools`, `reasoning`, `json_schema`, `prompt_caching`.
     capability: Option<String>,
+    /// Only models that the caller can use right now, or only those that a key is missing for.
+    has_key: Option<bool>,
 }
 
 /// A provider.
@@ -53,9 +61,17 @@ async fn list(
     Params(params): Params<ListParams>,
 ) -> Result<Success<Vec<ModelShape>>, ApiError> {
     let usable = usable(&state, caller.account_id).await?;
+    let capabilities: Vec<&str> = params.capability.as_deref().map(|list| items(list).collect()).unwrap_or_default();
+    if let Some(unknown) = capabilities.iter().find(|capability| !CAPABILITIES.contains(capability)) {
+        return Err(ApiError::invalid(
+            "capability",
+            format!("there is no {unknown}; known are {}", CAPABILITIES.join(", ")),
+        ));
+    }
     let wanted = |model: &&Model| {
         params.provider.as_ref().is_none_or(|provider| *provider == model.provider)
-            && params.capability.as_ref().is_none_or(|capability| model.capabilities.contains(capability))
+            && capabilities.iter().all(|capability| model.capabilities.iter().any(|own| own == capability))
+            && params.has_key.is_none_or(|has_key| has_key == usable.contains(&model.provider))
     };
     let models = state.catalog.models().iter().filter(wanted);
     Ok(Success::ok(models.map(|model| ModelShape::new(model, usable.contains(&model.provider))).collect()))

@@ -162,6 +162,11 @@ impl Viewer {
     }
 
     fn show(&mut self, shown: &ChunkFrame) {
+        if let ChunkBody::Restart(data) = &shown.body {
+            // It may be another model's from here on.
+            let data: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
+            self.turn_to(data["model"].as_str().unwrap_or_default());
+        }
         frame::frame(&mut self.out, self.viewing.place.answer_id.as_uuid(), &self.viewing.model, shown);
         self.ended |= shown.is_end();
     }
@@ -171,6 +176,7 @@ impl Viewer {
         self.heard = Instant::now();
         let answer = self.viewing.place.answer_id;
         if let Some(state) = self.state.bus.request_chunk_state(answer, STATE_TIMEOUT).await {
+            self.turn_to(&state.model);
             self.enter(state.attempt, "worker_lost");
             if state.attempt == self.at.attempt {
                 for frame in state.frames_after(self.at.n) {
@@ -182,6 +188,13 @@ impl Viewer {
         }
         if let Err(error) = self.replay_log().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a stream could not be caught up from the log");
+        }
+    }
+
+    /// The frames name this model from here on.
+    fn turn_to(&mut self, model: &str) {
+        if !model.is_empty() && self.viewing.model != model {
+            model.clone_into(&mut self.viewing.model);
         }
     }
 
@@ -204,6 +217,7 @@ impl Viewer {
         let (turn, _) = self.state.store.load::<Turn>(place.turn_id.as_uuid()).await?;
         let Some(answer) = turn.answers.get(&place.answer_id) else { return Ok(()) };
         let (Some(record), Some(end)) = (&answer.record, EndFrame::of(place.answer_id, answer)) else { return Ok(()) };
+        self.turn_to(&record.model.name);
         self.enter(record.attempt, "worker_lost");
         let reasoning = record.reasoning.as_ref().map_or("", |text| text.as_str());
         for (n, kind, piece) in record.chunks.cut(record.text.as_str(), reasoning) {

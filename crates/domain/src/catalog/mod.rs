@@ -2,34 +2,32 @@
 //!
 //! It is made of the curated `catalog/models.json` and of the models that the operator's configuration declares.
 
+mod check;
+mod price;
+
 use std::collections::HashMap;
 
+use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use self::{
+    check::{Unfit, highest_temperature},
+    price::{Bill, Price, Rates, Tier},
+};
 use crate::{
     ids::ModelId,
-    money::NanoUsd,
     turn::{ModelRef, UsageRecord},
 };
 
 /// The built-in demo model, which is free and needs no key.
 pub const DEMO: &str = "demo/demo";
 
-/// The curated models that ship with the product.
-const CURATED: &str = include_str!("models.json");
+/// What a model may be able to do.
+pub const CAPABILITIES: [&str; 7] = ["text", "vision", "files", "tools", "reasoning", "json_schema", "prompt_caching"];
 
-/// Prices in nano-dollars for a million tokens.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Prices {
-    /// Input tokens.
-    pub input: i64,
-    /// Input tokens that the provider had cached; the price of input where it's absent.
-    #[serde(default)]
-    pub cached_input: Option<i64>,
-    /// Output tokens, reasoning included.
-    pub output: i64,
-}
+/// The curated models that ship with the product.
+const CURATED: &str = include_str!("../../../../catalog/models.json");
 
 /// A model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,15 +45,21 @@ pub struct Model {
     pub context_length: u32,
     /// Most tokens of one answer.
     pub max_output: u32,
-    /// Prices; none where they aren't known (cost is then 0 and marked unpriced).
+    /// Versions of its price, oldest first; none where it isn't known (cost is then 0 and marked unpriced).
     #[serde(default)]
-    pub prices: Option<Prices>,
-    /// Version of the price book that the prices come from.
-    #[serde(default)]
-    pub price_version: String,
-    /// `text`, `vision`, `tools`, `reasoning` …
+    pub prices: Vec<Price>,
+    /// Some of [`CAPABILITIES`].
     #[serde(default)]
     pub capabilities: Vec<String>,
+    /// It takes no temperature and no `top_p`.
+    #[serde(default)]
+    pub fixed_sampling: bool,
+    /// Day on which its provider is said to take it away.
+    #[serde(default)]
+    pub retires_on: Option<NaiveDate>,
+    /// Only its name is known: what it can do is its host's to say.
+    #[serde(skip)]
+    pub is_declared: bool,
 }
 
 impl Model {
@@ -69,9 +73,11 @@ impl Model {
             // The smallest window among current hosted models: too small is safe, too large is an error upstream.
             context_length: 32_768,
             max_output: 4_096,
-            prices: None,
-            price_version: String::new(),
+            prices: vec![],
             capabilities: vec!["text".to_owned()],
+            fixed_sampling: false,
+            retires_on: None,
+            is_declared: true,
         }
     }
 
@@ -85,13 +91,21 @@ impl Model {
         ModelRef { id: self.id, provider: self.provider.clone(), name: self.name.clone() }
     }
 
-    /// What `usage` costs: exact integers, each class rounded half up once.
-    pub fn cost(&self, usage: &UsageRecord) -> NanoUsd {
-        let Some(prices) = &self.prices else { return NanoUsd::default() };
-        let cached = usage.cached_input.min(usage.input);
-        NanoUsd::of_tokens(usage.input - cached, prices.input)
-            + NanoUsd::of_tokens(cached, prices.cached_input.unwrap_or(prices.input))
-            + NanoUsd::of_tokens(usage.output, prices.output)
+    /// The price that holds at a time.
+    pub fn price(&self, at: DateTime<Utc>) -> Option<&Price> {
+        price::on(&self.prices, at.date_naive())
+    }
+
+    /// What `usage` costs at a time.
+    pub fn bill(&self, usage: &UsageRecord, at: DateTime<Utc>) -> Bill {
+        self.price(at)
+            .map(|price| Bill { cost: price.cost(usage), price_version: price.version.clone() })
+            .unwrap_or_default()
+    }
+
+    /// Whether its provider is said to have taken it away by then.
+    pub fn is_retired(&self, at: DateTime<Utc>) -> bool {
+        self.retires_on.is_some_and(|day| day <= at.date_naive())
     }
 }
 
@@ -167,17 +181,69 @@ mod tests {
         let tiny = catalog.resolve("tiny").unwrap();
         assert_eq!(catalog.resolve(&tiny.id.to_string()), Some(tiny));
         assert_eq!(tiny.id.as_uuid().get_version_num(), 7);
-        for model in catalog.models() {
+        for model in catalog.models().iter().filter(|model| !model.is_declared) {
             assert!(model.max_output <= model.context_length, "{}", model.slug());
+            assert!(model.prices.is_sorted_by_key(|price| price.effective_from), "{}", model.slug());
+            assert!(!model.prices.is_empty() && model.capabilities.contains(&"text".to_owned()), "{}", model.slug());
+            assert!(model.capabilities.iter().all(|own| CAPABILITIES.contains(&own.as_str())), "{}", model.slug());
+            for price in &model.prices {
+                assert!(price.tiers.is_sorted_by_key(|tier| tier.above), "{}", model.slug());
+            }
         }
     }
 
     #[test]
-    fn cached_tokens_have_their_own_price() {
-        // claude-sonnet-4-5: 1,000 in of which 400 cached, 100 out = $0.00342.
-        let prices = Prices { input: 3_000_000_000, cached_input: Some(300_000_000), output: 15_000_000_000 };
-        let model = Model { prices: Some(prices), ..Model::declared("anthropic", "claude-sonnet-4-5") };
+    fn the_catalogue_has_about_forty_models_of_every_hosted_provider() {
+        let catalog = Catalog::new(|_| true, []).unwrap();
+        assert!((40..=60).contains(&catalog.models().len()), "{}", catalog.models().len());
+        let hosted = [
+            "openai",
+            "anthropic",
+            "gemini",
+            "deepseek",
+            "qwen",
+            "moonshot",
+            "zhipu",
+            "mistral",
+            "groq",
+            "openrouter",
+            "xai",
+        ];
+        for provider in hosted {
+            assert!(catalog.models().iter().any(|model| model.provider == provider), "{provider}");
+        }
+    }
+
+    /// What genai-prices 0.2.3 says of the same usage on 2026-11-24; `catalog/oracle.py` asks it.
+    #[test]
+    fn costs_are_those_of_the_independent_oracle() {
+        let catalog = Catalog::new(|_| true, []).unwrap();
+        let at = "2026-11-24T12:00:00Z".parse().unwrap();
+        for line in include_str!("oracle.csv").lines().skip(1) {
+            let fields: Vec<&str> = line.split(',').collect();
+            let number = |index: usize| fields[index].parse::<u64>().unwrap();
+            let usage = UsageRecord {
+                input: number(1),
+                cached_input: number(2),
+                cache_write: number(3),
+                output: number(4),
+                ..UsageRecord::default()
+            };
+            let bill = catalog.resolve(fields[0]).unwrap().bill(&usage, at);
+            assert_eq!(bill.cost.0.to_string(), fields[5], "{line}");
+            assert_eq!(bill.price_version, "2026-11-24");
+        }
+        let sonnet = catalog.resolve("claude-sonnet-4-5").unwrap();
         let usage = UsageRecord { input: 1_000, output: 100, cached_input: 400, ..UsageRecord::default() };
-        assert_eq!(model.cost(&usage).to_string(), "0.003420");
+        assert_eq!(sonnet.bill(&usage, at).cost.to_string(), "0.003420");
+        assert_eq!(Model::declared("lab", "own").bill(&usage, at), Bill::default());
+    }
+
+    #[test]
+    fn a_model_is_retired_from_its_day_on() {
+        let catalog = Catalog::new(|_| true, []).unwrap();
+        let old = catalog.resolve("gpt-5-mini").unwrap();
+        assert!(!old.is_retired("2026-12-10T23:59:59Z".parse().unwrap()));
+        assert!(old.is_retired("2026-12-11T00:00:00Z".parse().unwrap()));
     }
 }

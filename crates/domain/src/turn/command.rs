@@ -52,6 +52,17 @@ impl AnswerEnd {
     }
 }
 
+/// The attempt that follows one that failed.
+#[derive(Clone, Debug)]
+pub struct NextAttempt {
+    /// Name of the worker process, the same as before.
+    pub worker: String,
+    /// Why.
+    pub reason: AttemptReason,
+    /// The model that is asked.
+    pub model: ModelRef,
+}
+
 /// What can be asked of a turn.
 #[derive(Clone, Debug)]
 pub enum TurnCommand {
@@ -80,7 +91,7 @@ pub enum TurnCommand {
         /// The model that is asked, where it is another than was requested.
         model: Option<ModelRef>,
     },
-    /// The worker of the newest attempt says that it failed and another one will follow.
+    /// The worker of the newest attempt says that it failed, and begins another one.
     FailAttempt {
         /// The answer.
         answer_id: AnswerId,
@@ -88,6 +99,8 @@ pub enum TurnCommand {
         record: Box<AttemptRecord>,
         /// Why.
         error: ErrorRecord,
+        /// What follows.
+        next: NextAttempt,
     },
     /// A person wants it to stop. Stopping what has ended changes nothing.
     Stop {

@@ -203,6 +203,9 @@ pub struct UsageRecord {
     pub output: u64,
     /// How many of the input tokens came from the provider's cache.
     pub cached_input: u64,
+    /// How many of the input tokens were written to the provider's cache.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_write: u64,
     /// How many of the output tokens were reasoning.
     pub reasoning: u64,
     /// Whether we counted, since the provider did not say.
@@ -211,6 +214,11 @@ pub struct UsageRecord {
     /// payload could imitate a sealed field.
     #[serde(default)]
     pub raw: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Milliseconds of one attempt.

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 pub use self::{
     answer::{Answer, AnswerStatus},
-    command::{AnswerEnd, NewAnswer, TurnCommand},
+    command::{AnswerEnd, NewAnswer, NextAttempt, TurnCommand},
     end_frame::{EndFrame, EndKind},
     event::{
         AnswerPurpose, AnswerRequest, AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Params, Prompt,
@@ -106,9 +106,12 @@ impl Turn {
                 let model = model.filter(|model| *model != answer.request.model);
                 Ok(vec![TurnEvent::AttemptStarted { answer_id, attempt, worker, reason, model }])
             }
-            TurnCommand::FailAttempt { answer_id, record, error } => {
+            TurnCommand::FailAttempt { answer_id, record, error, next: NextAttempt { worker, reason, model } } => {
                 self.running_attempt(answer_id, record.attempt)?;
-                Ok(vec![TurnEvent::AttemptFailed { answer_id, record: *record, error }])
+                let model = Some(model).filter(|model| *model != self.answers[&answer_id].request.model);
+                let attempt = record.attempt + 1;
+                let failed = TurnEvent::AttemptFailed { answer_id, record: *record, error };
+                Ok(vec![failed, TurnEvent::AttemptStarted { answer_id, attempt, worker, reason, model }])
             }
             TurnCommand::Stop { answer_id } => match self.open_answer(answer_id) {
                 // A stop that comes too late, or twice, is what two clicks do.

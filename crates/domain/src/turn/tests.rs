@@ -75,25 +75,26 @@ fn answers_that_are_added_are_the_next_versions() {
 fn an_attempt_that_failed_makes_room_for_another_model() {
     let error = ErrorRecord { code: "PROVIDER_ERROR".into(), message: "down".into(), retryable: true };
     let failed = TurnEvent::AttemptFailed { answer_id: answer_id(), record: record(1), error: error.clone() };
-    let fail = TurnCommand::FailAttempt { answer_id: answer_id(), record: record(1).into(), error };
-    given(vec![started(1)]).when(fail.clone()).then_expect_events(vec![failed.clone()]);
-    given(vec![started(1), started(2)]).when(fail).then_expect_error(TurnError::Superseded);
-    let model = ModelRef { name: "other".into(), ..model() };
-    let start = TurnCommand::StartAttempt {
+    let begun = |model| TurnEvent::AttemptStarted {
         answer_id: answer_id(),
         attempt: 2,
         worker: "w".into(),
         reason: AttemptReason::Failover,
-        model: Some(model.clone()),
+        model,
     };
-    let begun = TurnEvent::AttemptStarted {
+    let fail = |model| TurnCommand::FailAttempt {
         answer_id: answer_id(),
-        attempt: 2,
-        worker: "w".into(),
-        reason: AttemptReason::Failover,
-        model: Some(model),
+        record: record(1).into(),
+        error: error.clone(),
+        next: NextAttempt { worker: "w".into(), reason: AttemptReason::Failover, model },
     };
-    given(vec![started(1), failed]).when(start).then_expect_events(vec![begun]);
+    let other = ModelRef { name: "other".into(), ..model() };
+    given(vec![started(1)]).when(fail(other.clone())).then_expect_events(vec![failed.clone(), begun(Some(other))]);
+    // The model that was asked for needs no naming.
+    given(vec![started(1)]).when(fail(model())).then_expect_events(vec![failed.clone(), begun(None)]);
+    given(vec![started(1), started(2)]).when(fail(model())).then_expect_error(TurnError::Superseded);
+    given(vec![]).when(fail(model())).then_expect_error(TurnError::Superseded);
+    given(vec![started(1), completed(1)]).when(fail(model())).then_expect_error(TurnError::AlreadyEnded);
 }
 
 #[test]

@@ -50,6 +50,11 @@ pub(crate) struct Fact {
     queue_ms: u32,
     first_chunk_ms: u32,
     total_ms: u32,
+    /// All zeroes where no stored key was used.
+    #[serde(with = "clickhouse::serde::uuid")]
+    key_id: Uuid,
+    /// Code of the error; empty for none.
+    error: String,
 }
 
 impl Fact {
@@ -57,16 +62,22 @@ impl Fact {
     pub(crate) fn of(event: &TypedEvent) -> Option<Self> {
         let Payload::Turn(turn) = &event.payload else { return None };
         let (answer_id, record) = turn.attempt().filter(|(_, record)| record.attempt > 0)?;
+        let error = match &**turn {
+            TurnEvent::AttemptFailed { error, .. }
+            | TurnEvent::AnswerFailed { error, .. }
+            | TurnEvent::AnswerInterrupted { error, .. } => error.code.as_str(),
+            _ => "",
+        };
         let outcome = match &**turn {
             TurnEvent::AnswerCompleted { .. } => "complete",
             TurnEvent::AnswerStopped { .. } => "stopped",
             TurnEvent::AnswerInterrupted { .. } => "interrupted",
             _ => "failed",
         };
-        Some(Self::new(event, answer_id, record, outcome))
+        Some(Self::new(event, answer_id, record, outcome, error))
     }
 
-    fn new(event: &TypedEvent, answer_id: AnswerId, record: &AttemptRecord, outcome: &str) -> Self {
+    fn new(event: &TypedEvent, answer_id: AnswerId, record: &AttemptRecord, outcome: &str, error: &str) -> Self {
         let ms = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
         Self {
             event_id: event.event_id.as_uuid(),
@@ -89,6 +100,8 @@ impl Fact {
             queue_ms: ms(record.timings.queue_ms),
             first_chunk_ms: ms(record.timings.first_chunk_ms.unwrap_or(record.timings.total_ms)),
             total_ms: ms(record.timings.total_ms),
+            key_id: record.key_id.map(|key| key.as_uuid()).unwrap_or_default(),
+            error: error.to_owned(),
         }
     }
 }

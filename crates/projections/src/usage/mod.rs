@@ -2,6 +2,7 @@
 
 mod batch;
 mod fact;
+mod key_usage;
 mod overview;
 mod schema;
 
@@ -10,10 +11,12 @@ pub(crate) use self::{batch::boundary, schema::table};
 pub(crate) use self::{
     batch::{NAME, UsageFacts, token, wants},
     fact::{Fact, insert},
+    key_usage::key_usage,
     overview::overview,
     schema::{drop_tables, ensure},
 };
 pub use self::{
+    key_usage::KeyUsage,
     overview::{Day, Overview, Period, Totals},
     schema::{client, ensure_schema},
 };

@@ -114,10 +114,10 @@ const SUMS: &str = "sum(requests) AS requests, sum(errors) AS errors, sum(tokens
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// What ClickHouse calls a table that isn't there.
-const UNKNOWN_TABLE: &str = "Code: 60.";
+pub(super) const UNKNOWN_TABLE: &str = "Code: 60.";
 
 /// The live tables, and up to when what is in them is complete.
-async fn place(pool: &PgPool) -> Result<(i64, DateTime<Utc>), ProjectionError> {
+pub(super) async fn place(pool: &PgPool) -> Result<(i64, DateTime<Utc>), ProjectionError> {
     let row = sqlx::query(
         "SELECT c.epoch, least(now(), missing.recorded_at) FROM read.checkpoints AS c LEFT JOIN LATERAL \
          (SELECT e.recorded_at FROM events AS e WHERE (e.xid, e.position) > (c.xid, c.position) \

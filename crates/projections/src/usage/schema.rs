@@ -12,7 +12,10 @@ use tokio::time::timeout;
 
 use crate::ProjectionError;
 
-const SCHEMA: &str = include_str!("../../../../migrations/clickhouse/0001_usage.sql");
+const SCHEMA: &str = concat!(
+    include_str!("../../../../migrations/clickhouse/0001_usage.sql"),
+    include_str!("../../../../migrations/clickhouse/0050_keys.sql"),
+);
 /// The tables; `usage_events` feeds the others through views that are called like them, with `_mv`.
 const TABLES: [&str; 3] = ["usage_events", "usage_hourly", "usage_daily"];
 /// Longest wait for one statement.

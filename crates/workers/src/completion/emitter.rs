@@ -87,6 +87,11 @@ impl Emitter {
         self.first_chunk.get_or_insert_with(Instant::now);
     }
 
+    /// Whether a viewer may have seen anything of this attempt, or is about to.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.first_chunk.is_none() && self.held.is_empty()
+    }
+
     /// Sends a frame that isn't text. Its number is `n`.
     pub(super) fn send_control(&mut self, n: u32, body: ChunkBody) {
         self.send(&ChunkFrame { attempt: self.attempt, n, body });

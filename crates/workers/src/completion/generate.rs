@@ -3,16 +3,18 @@
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use polyphony_domain::chunk_map::ChunkKind;
+use polyphony_domain::{
+    chunk_map::ChunkKind,
+    content::{Part, ToolCall},
+};
 use polyphony_providers::{Adapter, AdapterEvent, FinishReason, ProviderError, ProviderKey, Rendered, Usage};
 use tokio_util::sync::CancellationToken;
 
-use super::{emitter::Emitter, leases::Signals};
+use super::{emitter::Emitter, leases::Signals, next::Others};
+use crate::routing::{Call, Switchboard, pause};
 
-/// Tries within one attempt, while nothing was shown.
+/// Tries with one key within one attempt, while nothing was shown.
 const TRIES: u32 = 3;
-/// The longest that a provider's `Retry-After` is honoured before the answer fails instead.
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// How a generation ended.
 pub(super) enum Ended {
@@ -33,70 +35,114 @@ pub(super) enum Ended {
 pub(super) struct Report {
     /// The newest usage that the provider reported.
     pub(super) usage: Option<Usage>,
+    /// Tool calls, in order.
+    pub(super) parts: Vec<Part>,
+    /// Whether the provider took the request on: only then does it cost anything.
+    pub(super) accepted: bool,
 }
 
-pub(super) struct Generation<'a> {
-    pub(super) adapter: &'a dyn Adapter,
-    pub(super) rendered: Rendered,
-    pub(super) key: Option<&'a ProviderKey>,
+/// What ends a wait or a call from outside.
+#[derive(Clone, Copy)]
+pub(super) struct Interrupts<'a> {
     pub(super) signals: &'a Signals,
     pub(super) hand_over: &'a CancellationToken,
 }
 
-impl Generation<'_> {
-    /// Runs it. Dropping the provider's stream closes its connection, which is how a stop reaches the provider.
-    pub(super) async fn run(self, emitter: &mut Emitter) -> (Ended, Report) {
-        let mut report = Report::default();
-        for attempt in 1..=TRIES {
-            let ended = self.once(emitter, &mut report).await;
-            let Ended::Failed(error) = &ended else { return (ended, report) };
-            let nothing_shown = emitter.first_chunk.is_none();
-            let wait = error.retry_after.unwrap_or(Duration::from_millis(250 << attempt));
-            if attempt == TRIES || !nothing_shown || !error.retryable() || wait > LONGEST_RETRY {
-                return (ended, report);
-            }
-            tracing::info!(kind = ?error.kind, wait_ms = wait.as_millis() as u64, "asking the provider again");
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.signals.lost.cancelled() => return (Ended::Lost, report),
-                () = self.signals.stop.cancelled() => return (Ended::Stopped, report),
-                () = self.hand_over.cancelled() => return (Ended::HandOver, report),
-            }
+impl Interrupts<'_> {
+    /// Waits; how the attempt ended, if it was told to meanwhile.
+    pub(super) async fn wait(self, time: Duration) -> Option<Ended> {
+        tokio::select! {
+            biased;
+            ended = self.any() => Some(ended),
+            () = tokio::time::sleep(time) => None,
         }
-        (Ended::Lost, report)
     }
 
-    async fn once(&self, emitter: &mut Emitter, report: &mut Report) -> Ended {
+    async fn any(self) -> Ended {
+        tokio::select! {
+            biased;
+            () = self.signals.lost.cancelled() => Ended::Lost,
+            () = self.signals.stop.cancelled() => Ended::Stopped,
+            () = self.hand_over.cancelled() => Ended::HandOver,
+        }
+    }
+}
+
+pub(super) struct Generation<'a> {
+    pub(super) adapter: &'a dyn Adapter,
+    pub(super) key: Option<&'a ProviderKey>,
+    pub(super) call: &'a Call,
+    pub(super) switchboard: &'a Switchboard,
+    pub(super) interrupts: Interrupts<'a>,
+    /// What else could be tried.
+    pub(super) others: Others,
+}
+
+impl Generation<'_> {
+    /// Runs it. Dropping the provider's stream closes its connection, which is how a stop reaches the provider.
+    pub(super) async fn run(&self, rendered: &Rendered, emitter: &mut Emitter, report: &mut Report) -> Ended {
+        for attempt in 1.. {
+            report.parts.clear();
+            let ended = self.once(rendered, emitter, report).await;
+            match &ended {
+                Ended::Finished(_) => self.call.learn(Ok(())),
+                Ended::Failed(error) => self.call.learn(Err(error)),
+                Ended::Stopped | Ended::Lost | Ended::HandOver => {}
+            }
+            let Ended::Failed(error) = &ended else { return ended };
+            if attempt == TRIES || !emitter.is_untouched() || !error.retryable() {
+                return ended;
+            }
+            let wait = pause(attempt, error.retry_after);
+            if wait > self.others.patience(error.kind) || !self.switchboard.may_retry(Instant::now()) {
+                return ended;
+            }
+            tracing::info!(kind = ?error.kind, wait_ms = wait.as_millis() as u64, "asking the provider again");
+            if let Some(ended) = self.interrupts.wait(wait).await {
+                return ended;
+            }
+        }
+        Ended::Lost
+    }
+
+    async fn once(&self, rendered: &Rendered, emitter: &mut Emitter, report: &mut Report) -> Ended {
         let mut stream = tokio::select! {
             biased;
-            () = self.signals.lost.cancelled() => return Ended::Lost,
-            () = self.signals.stop.cancelled() => return Ended::Stopped,
-            () = self.hand_over.cancelled() => return Ended::HandOver,
-            stream = self.adapter.stream(self.rendered.clone(), self.key) => match stream {
+            ended = self.interrupts.any() => return ended,
+            stream = self.adapter.stream(rendered.clone(), self.key) => match stream {
                 Ok(stream) => stream,
                 Err(error) => return Ended::Failed(error),
             },
         };
+        report.accepted = true;
         let mut finish = None;
         loop {
             tokio::select! {
                 biased;
-                () = self.signals.lost.cancelled() => return Ended::Lost,
-                () = self.signals.stop.cancelled() => return Ended::Stopped,
-                () = self.hand_over.cancelled() => return Ended::HandOver,
+                ended = self.interrupts.any() => return ended,
                 event = stream.next() => match event {
                     Some(Ok(AdapterEvent::Text(text))) => emitter.push(ChunkKind::Text, &text),
                     Some(Ok(AdapterEvent::Reasoning(text))) => emitter.push(ChunkKind::Reasoning, &text),
                     Some(Ok(AdapterEvent::Usage(usage))) => report.usage = Some(usage),
                     Some(Ok(AdapterEvent::Finish(reason))) => finish = Some(reason),
-                    // Tools aren't offered to the models yet, so a call of one has nobody to answer it.
-                    Some(Ok(_)) => {}
+                    Some(Ok(AdapterEvent::ToolCall { id, name, arguments })) => {
+                        report.called(id, name, arguments);
+                    }
                     Some(Err(error)) => return Ended::Failed(error),
                     None => return Ended::Finished(finish.unwrap_or(FinishReason::Stop)),
                 },
                 () = emitter.ready() => emitter.turn(),
             }
         }
+    }
+}
+
+impl Report {
+    /// Keeps a tool call; its id is replaced where the provider gave none, or the same twice.
+    fn called(&mut self, id: String, name: String, arguments: String) {
+        let taken = self.parts.iter().any(|part| matches!(part, Part::ToolCall(call) if call.call_id == id));
+        let call_id = if id.is_empty() || taken { format!("call_{}", uuid::Uuid::now_v7().simple()) } else { id };
+        self.parts.push(Part::ToolCall(ToolCall { call_id, name, arguments: arguments.into(), opaque: None }));
     }
 }
 

@@ -65,6 +65,13 @@ impl Leases {
         }
     }
 
+    /// The attempt is about to give way to the next one: until that has been started, nothing is renewed.
+    pub(super) fn pause(&self, answer: AnswerId) {
+        if let Some(held) = self.held().get_mut(&answer) {
+            held.attempt = 0;
+        }
+    }
+
     /// The attempt is over.
     pub(super) fn release(&self, answer: AnswerId) {
         let mut held = self.held();

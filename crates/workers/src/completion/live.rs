@@ -7,6 +7,10 @@ use polyphony_domain::chunk_map::{ChunkKind, ChunkMap};
 /// What has been streamed so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Shown {
+    /// The attempt.
+    pub(super) attempt: u32,
+    /// The name of the model that is asked.
+    pub(super) model: String,
     /// The answer's text.
     pub(super) text: String,
     /// The reasoning.
@@ -22,6 +26,11 @@ pub(super) struct Live(Arc<Mutex<Shown>>);
 impl Live {
     pub(super) fn lock(&self) -> MutexGuard<'_, Shown> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another attempt begins: what was shown is forgotten.
+    pub(super) fn begin(&self, attempt: u32, model: &str) {
+        *self.lock() = Shown { attempt, model: model.to_owned(), ..Shown::default() };
     }
 }
 

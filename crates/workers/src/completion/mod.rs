@@ -5,7 +5,11 @@ mod emitter;
 mod generate;
 mod leases;
 mod live;
+mod next;
+mod prepare;
 mod prompt;
+mod record;
+mod store;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{attempt::Outcome, leases::Leases};
+use crate::routing::Switchboard;
 
 /// Everything that an attempt needs; shared by all of them.
 pub struct Deps {
@@ -29,6 +34,8 @@ pub struct Deps {
     pub registry: Registry,
     /// Models and prices.
     pub catalog: Arc<Catalog>,
+    /// What this process has learnt about keys and hosts.
+    pub switchboard: Arc<Switchboard>,
     /// Where a key's own base URL may point.
     pub egress: Arc<EgressPolicy>,
     /// Slots, lease, drain.

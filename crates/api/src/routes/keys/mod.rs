@@ -1,5 +1,8 @@
 //! Provider keys: pasted once, sealed, never shown again.
 
+mod change;
+mod check;
+
 use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
@@ -7,9 +10,13 @@ use axum::{
 use chrono::Utc;
 use polyphony_domain::{
     api_key::{ApiKey, ApiKeyCommand, KeyDetails},
-    ids::KeyId,
+    ids::{AccountId, KeyId},
 };
-use polyphony_eventstore::{Effect, Root, api_keys::label, idempotency::StoredResponse};
+use polyphony_eventstore::{
+    Effect, Root,
+    api_keys::{KeyRecord, label},
+    idempotency::StoredResponse,
+};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use url::Url;
@@ -32,7 +39,11 @@ const KEYS: &str = "/api/v1/keys";
 const HINT_FROM: usize = 20;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove))
+    OpenApiRouter::new()
+        .routes(routes!(list, add))
+        .routes(routes!(change::change, remove))
+        .routes(routes!(check::validate))
+        .routes(routes!(check::usage))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -118,10 +129,7 @@ async fn add(
     if let Some(field) = body.client_field() {
         return Err(ApiError::invalid(field, "goes with keys in mode `client` only"));
     }
-    let secret = Zeroizing::new(body.api_key.unwrap_or_default().trim().to_owned());
-    if !(1..=512).contains(&secret.len()) || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(ApiError::invalid("api_key", "must have 1 to 512 visible ASCII characters"));
-    }
+    let secret = check_secret(body.api_key.unwrap_or_default())?;
     let name = body.name.unwrap_or_else(|| body.provider.clone());
     check_length("name", &name, 1, 100)?;
     let base_url = body.base_url.map(|url| check_base_url(&state, &url)).transpose()?;
@@ -176,6 +184,22 @@ async fn add(
     let response = idempotency::settle(&state, key.as_ref(), done.map(|_| response).map_err(ApiError::from)).await?;
     state.bus.poke_relay().await;
     Ok(Success::stored(response, KEYS))
+}
+
+/// A key as it was pasted, without the blanks around it.
+fn check_secret(pasted: String) -> Result<Zeroizing<String>, ApiError> {
+    let pasted = Zeroizing::new(pasted);
+    let secret = Zeroizing::new(pasted.trim().to_owned());
+    if !(1..=512).contains(&secret.len()) || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(ApiError::invalid("api_key", "must have 1 to 512 visible ASCII characters"));
+    }
+    Ok(secret)
+}
+
+/// One of a person's keys, without the key.
+async fn key_of(state: &AppState, account: AccountId, key: KeyId) -> Result<KeyRecord, ApiError> {
+    let keys = state.store.api_keys(account).await?;
+    keys.into_iter().find(|record| record.key_id == key).ok_or_else(ApiError::not_found)
 }
 
 fn check_base_url(state: &AppState, url: &str) -> Result<String, ApiError> {
