@@ -13,7 +13,7 @@ use polyphony_platform::{
     telemetry,
 };
 use polyphony_projections::{ReadModels, runner, usage};
-use polyphony_providers::registry::Registry;
+use polyphony_providers::{context::Contexts, registry::Registry};
 use polyphony_workers::{completion, relay, sweeper};
 use tokio::task::JoinSet;
 
@@ -72,6 +72,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
     let client = guarded_client(egress.clone()).context("the HTTP client could not be made")?;
     let registry = Registry::new(&config, client)?;
     let catalog = Arc::new(registry.catalog(&config)?);
+    let contexts = Contexts::default();
     let mut tasks: JoinSet<anyhow::Result<&'static str>> = JoinSet::new();
     let stop = shutdown.soft.clone();
     if roles.relay {
@@ -115,6 +116,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
             egress: egress.clone(),
             config: config.worker.clone(),
             name,
+            contexts: contexts.clone(),
         };
         let stop = stop.clone();
         tasks.spawn(async move {
@@ -124,7 +126,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
     }
     if roles.api {
         let reads = ReadModels::new(store.clone(), clickhouse);
-        let deps = polyphony_api::Deps { store, bus, reads, catalog, registry, egress, secrets, config };
+        let deps = polyphony_api::Deps { store, bus, reads, catalog, registry, egress, secrets, config, contexts };
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             polyphony_api::serve(deps, metrics, shutdown).await?;

@@ -67,7 +67,8 @@ impl<'a> History<'a> {
         let following = path.iter().skip(1).map(|(_, next)| next.parent()).chain([Some(answer)]);
         let chosen: Vec<_> =
             path.iter().zip(following).filter_map(|((id, turn), answer)| Some((*id, *turn, answer?))).collect();
-        chosen.into_iter().filter(|(_, turn, _)| turn.is_conversation()).collect()
+        let is_shown = |turn: &Turn| turn.prompt.as_ref().is_some_and(|prompt| prompt.purpose.is_conversation());
+        chosen.into_iter().filter(|(_, turn, _)| is_shown(turn)).collect()
     }
 
     /// An answer.

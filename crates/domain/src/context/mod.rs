@@ -6,6 +6,7 @@
 
 mod history;
 mod messages;
+mod order;
 mod pairs;
 mod plan;
 mod receipt;
@@ -20,6 +21,7 @@ mod words;
 
 pub use self::{
     history::History,
+    order::summariser,
     pairs::Mended,
     plan::{Cover, Fate, MARK_TOKENS, Piece, Plan, TooLong, plan},
     receipt::{Change, Converted, Receipt, ReceiptPart, Shown},

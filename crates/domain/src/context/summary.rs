@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use uuid::Uuid;
+
 use super::{History, Thread, words::Language};
 use crate::{
     content::{Conversation, Message, Part, Role},
@@ -97,7 +99,21 @@ impl Thread {
                 cut = index;
             }
         }
-        let covered = self.entries.get(..cut).filter(|covered| covered.len() > 1)?;
+        self.range(cut)
+    }
+
+    /// The range from the beginning to the turn of a message. None where the message isn't here, or where what follows
+    /// answers its calls of tools.
+    pub fn range_up_to(&self, message: Uuid) -> Option<Range> {
+        let turn = self.entries.iter().find(|entry| entry.message.message_id == Some(message))?.turn?;
+        let end = self.entries.iter().rposition(|entry| entry.turn == Some(turn))? + 1;
+        let exchanges = self.exchanges();
+        let is_border = end == exchanges.len() || exchanges[end] != exchanges[end - 1];
+        is_border.then(|| self.range(end)).flatten()
+    }
+
+    fn range(&self, end: usize) -> Option<Range> {
+        let covered = self.entries.get(..end).filter(|covered| covered.len() > 1)?;
         let (first, last) = (covered.first()?.turn?, covered.last()?.turn?);
         Some(Range { first, last, parent: self.chosen(last)? })
     }

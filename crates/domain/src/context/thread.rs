@@ -14,7 +14,7 @@ use crate::{
     content::{Conversation, Message, Part, Role},
     ids::{AnswerId, TurnId},
     personal::Personal,
-    turn::{Prompt, Turn},
+    turn::Prompt,
 };
 
 /// A message of the thread.
@@ -61,6 +61,10 @@ impl Thread {
             Some(given) => Self::of_given(given),
             None => Self::along(history, turn.parent()),
         };
+        if !prompt.purpose.is_conversation() {
+            // What the person tells a model that talks isn't meant for one that works on the conversation.
+            thread.system = None;
+        }
         thread.push(of_prompt(history, id, prompt), id);
         thread.finish(history, false);
         thread
@@ -104,6 +108,13 @@ impl Thread {
     /// Adds a message to what is to be answered.
     pub fn push(&mut self, message: Option<Message>, turn: TurnId) {
         self.entries.extend(message.map(|message| Entry { message, turn: Some(turn), protected: true }));
+    }
+
+    /// Adds to what is to be answered: the words stand at the end of the last prompt's own message.
+    pub fn tell(&mut self, words: String) {
+        if let Some(last) = self.entries.last_mut().filter(|last| last.message.role == Role::User) {
+            last.message.parts.push(Part::text(words));
+        }
     }
 
     fn finish(&mut self, history: &History<'_>, open_end: bool) {
@@ -158,11 +169,4 @@ impl Thread {
 fn given(prompt: &Prompt) -> Option<Conversation> {
     let given = prompt.given.as_ref().filter(|given| !given.is_erased())?;
     serde_json::from_str(given.as_str()).ok()
-}
-
-impl Turn {
-    /// Whether the turn is part of the conversation that a person sees.
-    pub fn is_conversation(&self) -> bool {
-        self.prompt.as_ref().is_some_and(|prompt| prompt.purpose.is_conversation())
-    }
 }

@@ -11,6 +11,7 @@ use polyphony_bus::{
     wire::{ChunkBody, ChunkState, Job},
 };
 use polyphony_domain::{
+    context::Receipt,
     ids::{AnswerId, TurnId},
     turn::{
         Answer, AnswerEnd, AttemptReason, AttemptRecord, EndFrame, EndKind, ErrorRecord, Finish, Timings, Turn,
@@ -22,20 +23,19 @@ use polyphony_eventstore::{
     error::Refused,
     load::{SessionLog, Versioned},
 };
-use polyphony_providers::{ErrorKind, ProviderError, ProviderKey, tokens};
+use polyphony_providers::{Adapter, ErrorKind, ProviderError, ProviderKey, tokens};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::{
-    Deps,
+    Deps, compaction,
+    context::{self, Prepared},
     emitter::Emitter,
     generate::{Ended, Generation, Report, millis_since},
     leases::{Leases, Signals},
     live::Live,
-    prompt,
 };
 
 /// Attempts before an answer fails for good: its workers keep dying, or keep being replaced.
@@ -127,7 +127,7 @@ impl Worker<'_> {
             });
             emitter.send_control(0, ChunkBody::Restart(restart.to_string().into()));
         }
-        let (ended, report, request_hash) = self.generate(&started, &mut emitter).await?;
+        let (ended, mut report) = self.generate(&started, &mut emitter).await?;
         if matches!(ended, Ended::Lost) {
             tracing::info!(attempt = started.attempt, "the attempt was taken over");
             return Ok(Outcome::Settled);
@@ -138,11 +138,15 @@ impl Worker<'_> {
         }
         emitter.flush();
         let first_chunk = emitter.first_chunk;
-        let end = self.end(&started, ended, report, first_chunk, &live, request_hash).await;
+        let compaction = report.compaction.take();
+        let end = self.end(&started, ended, report, first_chunk, &live).await;
         let stored = self.store_end(&started, end).await?;
         if let Some(answer) = stored {
             self.announce(&answer, &mut emitter);
             emitter.settle().await;
+            if let Some(range) = compaction {
+                compaction::order(self.deps, self.job(), &answer, range, &self.delivery.trace).await;
+            }
             self.deps.bus.poke_relay().await;
         }
         drop(serving);
@@ -197,18 +201,18 @@ impl Worker<'_> {
         }
     }
 
-    async fn generate(&self, started: &Started, emitter: &mut Emitter) -> Result<(Ended, Report, String), StoreError> {
+    async fn generate(&self, started: &Started, emitter: &mut Emitter) -> Result<(Ended, Report), StoreError> {
         let answer = &started.answer;
         if answer.stop_requested {
-            return Ok((Ended::Stopped, Report::default(), String::new()));
+            return Ok((Ended::Stopped, Report::default()));
         }
         if started.attempt > MOST_ATTEMPTS {
             let error = ProviderError::new(ErrorKind::Interrupted, "the answer's workers kept being lost");
-            return Ok((Ended::Failed(error), Report::default(), String::new()));
+            return Ok((Ended::Failed(error), Report::default()));
         }
         let unavailable = |message: &str| {
             let error = ProviderError::new(ErrorKind::ModelUnavailable, message);
-            (Ended::Failed(error), Report::default(), String::new())
+            (Ended::Failed(error), Report::default())
         };
         let Some(adapter) = self.deps.registry.adapter(&answer.model.provider) else {
             return Ok(unavailable("this deployment doesn't serve the model's provider any more"));
@@ -218,12 +222,12 @@ impl Worker<'_> {
         if let Some(key_id) = answer.request.key_id {
             let Some(opened) = self.deps.store.open_api_key(self.job().owner_id, key_id).await? else {
                 let error = ProviderError::new(ErrorKind::InvalidKey, "the provider key has been removed");
-                return Ok((Ended::Failed(error), Report::default(), String::new()));
+                return Ok((Ended::Failed(error), Report::default()));
             };
             if let Some(base_url) = &opened.base_url {
                 own_host = match self.deps.registry.at_host(&answer.model.provider, base_url, &self.deps.egress) {
                     Ok(adapter) => Some(adapter),
-                    Err(error) => return Ok((Ended::Failed(error), Report::default(), String::new())),
+                    Err(error) => return Ok((Ended::Failed(error), Report::default())),
                 };
             }
             key = Some(ProviderKey::new(opened.secret));
@@ -231,23 +235,43 @@ impl Worker<'_> {
             key = Some(operators);
         }
         let adapter = own_host.unwrap_or(adapter);
-        let conversation = prompt::conversation(&started.log, self.job().turn_id);
-        let rendered = adapter.render(&conversation, &prompt::options(answer));
-        let request_hash: String = Sha256::digest(&rendered.body).iter().map(|byte| format!("{byte:02x}")).collect();
-        let generation = Generation {
-            adapter: &*adapter,
-            rendered,
-            key: key.as_ref(),
-            signals: self.signals,
-            hand_over: self.hand_over,
-        };
-        let (ended, report) = generation.run(emitter).await;
+        let (ended, report) = self.ask(started, &*adapter, key.as_ref(), emitter).await;
         if let (Ended::Failed(error), Some(key_id)) = (&ended, answer.request.key_id)
             && error.kind == ErrorKind::InvalidKey
         {
             self.deps.store.mark_key_refused(key_id).await?;
         }
-        Ok((ended, report, request_hash))
+        Ok((ended, report))
+    }
+
+    /// Asks the model. A request that the provider finds too long is made shorter, while nothing was shown.
+    async fn ask(
+        &self,
+        started: &Started,
+        adapter: &dyn Adapter,
+        key: Option<&ProviderKey>,
+        emitter: &mut Emitter,
+    ) -> (Ended, Report) {
+        let (answer, turn, key_id) = (&started.answer, self.job().turn_id, started.answer.request.key_id);
+        let (contexts, model) = (&self.deps.contexts, context::known(self.deps, &answer.model));
+        for size in 1.. {
+            let prepared = context::prepare(self.deps, &started.log, turn, answer, &answer.model, key_id, adapter).await;
+            let Prepared { rendered, receipt, compaction } = match prepared {
+                Ok(prepared) => prepared,
+                Err(error) => return (Ended::Failed(error), Report::default()),
+            };
+            let generation = Generation { adapter, rendered, key, signals: self.signals, hand_over: self.hand_over };
+            let (ended, mut report) = generation.run(emitter).await;
+            let is_too_long = matches!(&ended, Ended::Failed(error) if error.kind == ErrorKind::ContextTooLong);
+            let again = is_too_long && emitter.first_chunk.is_none() && size < context::MOST_SIZES;
+            if again && contexts.refused(&model, key_id, &receipt) {
+                continue;
+            }
+            report.context = Some(receipt);
+            report.compaction = compaction;
+            return (ended, report);
+        }
+        (Ended::Lost, Report::default())
     }
 
     async fn end(
@@ -257,9 +281,9 @@ impl Worker<'_> {
         report: Report,
         first_chunk: Option<Instant>,
         live: &Live,
-        request_hash: String,
     ) -> AnswerEnd {
         let shown = live.lock().clone();
+        let request_hash = report.context.as_ref().map(|receipt| receipt.request_hash.clone()).unwrap_or_default();
         let usage = match report.usage {
             Some(usage) => UsageRecord {
                 input: usage.input,
@@ -269,10 +293,18 @@ impl Worker<'_> {
                 estimated: false,
                 raw: usage.raw.to_string(),
             },
-            // Nothing was sent, so nothing was used.
-            None if request_hash.is_empty() => UsageRecord::default(),
-            None => self.estimate(started, &shown.text, &shown.reasoning).await,
+            None => match &report.context {
+                // Nothing was sent, so nothing was used.
+                None => UsageRecord::default(),
+                Some(receipt) => {
+                    let provider = &started.answer.model.provider;
+                    self.estimate(provider, receipt, &shown.text, &shown.reasoning).await
+                }
+            },
         };
+        if let Some(receipt) = &report.context {
+            self.deps.contexts.learn(&context::known(self.deps, &started.answer.model), receipt, &usage);
+        }
         let model = self.deps.catalog.resolve(&started.answer.model.id.to_string());
         let queue_ms = Utc::now().timestamp_millis() - self.job().requested_at_ms;
         let total_ms = millis_since(started.since);
@@ -295,6 +327,7 @@ impl Worker<'_> {
             request_hash,
             parts: vec![],
             key_id: started.answer.request.key_id,
+            context: report.context.map(Box::new),
         };
         metrics::histogram!("polyphony_queue_wait_seconds").record(record.timings.queue_ms as f64 / 1e3);
         if let Some(first) = first_chunk_ms {
@@ -320,12 +353,9 @@ impl Worker<'_> {
     }
 
     /// Counts the tokens ourselves, since the provider did not say.
-    async fn estimate(&self, started: &Started, text: &str, reasoning: &str) -> UsageRecord {
-        let conversation = prompt::conversation(&started.log, self.job().turn_id);
-        let provider = started.answer.model.provider.as_str();
-        let input = tokens::count_conversation(conversation, provider).await;
+    async fn estimate(&self, provider: &str, receipt: &Receipt, text: &str, reasoning: &str) -> UsageRecord {
         let output = tokens::count_text(format!("{reasoning}{text}"), provider).await;
-        UsageRecord { input: input.tokens, output: output.tokens, estimated: true, ..UsageRecord::default() }
+        UsageRecord { input: receipt.used, output: output.tokens, estimated: true, ..UsageRecord::default() }
     }
 
     /// Stores the end; `None` when another attempt has taken over meanwhile, so that this one counts for nothing.

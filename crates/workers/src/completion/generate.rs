@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use polyphony_domain::chunk_map::ChunkKind;
+use polyphony_domain::{
+    chunk_map::ChunkKind,
+    context::{Range, Receipt},
+};
 use polyphony_providers::{Adapter, AdapterEvent, FinishReason, ProviderError, ProviderKey, Rendered, Usage};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +36,10 @@ pub(super) enum Ended {
 pub(super) struct Report {
     /// The newest usage that the provider reported.
     pub(super) usage: Option<Usage>,
+    /// What the model was shown.
+    pub(super) context: Option<Receipt>,
+    /// What is to be summarised for the turns after this one.
+    pub(super) compaction: Option<Range>,
 }
 
 pub(super) struct Generation<'a> {
