@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     error::ApiError,
-    extract::{Body, Caller, Origin, PathId},
+    extract::{Caller, OptionalBody, Origin, PathId},
     idempotency,
     respond::{Envelope, Success},
     state::AppState,
@@ -52,7 +52,7 @@ async fn compact(
     origin: Origin,
     headers: HeaderMap,
     PathId(session_id): PathId<SessionId>,
-    Body { value: body, request_hash }: Body<Compact>,
+    OptionalBody { value: body, request_hash }: OptionalBody<Compact>,
 ) -> Result<Success<Value>, ApiError> {
     let owner_id = caller.account_id;
     let key = idempotency::key(&headers, owner_id, request_hash)?;
