@@ -19,6 +19,7 @@ pub mod load;
 pub mod relay_state;
 pub mod runs;
 pub mod sealing;
+mod session_cache;
 pub mod store;
 pub mod tail;
 pub mod upcast;

@@ -72,6 +72,17 @@ fn fold<A: Aggregate>(into: &mut Versioned<A>, event: StoredEvent) -> Result<(),
     Ok(())
 }
 
+impl SessionLog {
+    /// Applies the next event of the session.
+    pub(crate) fn add(&mut self, event: StoredEvent) -> Result<(), StoreError> {
+        match event.aggregate_type.as_str() {
+            Session::TYPE => fold(&mut self.session, event),
+            Turn::TYPE => fold(self.turns.entry(TurnId::new(event.aggregate_id)).or_default(), event),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Store {
     /// Opens the personal fields of events; those whose key is gone become tombstones.
     ///
@@ -135,23 +146,6 @@ impl Store {
             fold(&mut loaded, event)?;
         }
         Ok((loaded.aggregate, loaded.version))
-    }
-
-    /// Folds a session and its turns.
-    ///
-    /// # Errors
-    /// [`StoreError::Unreadable`] for an event that this build doesn't know.
-    pub async fn session_log(&self, session: SessionId) -> Result<SessionLog, StoreError> {
-        let events = self.select("root_id = $1 ORDER BY xid, position", session.as_uuid()).await?;
-        let mut log = SessionLog::default();
-        for event in self.open(events).await? {
-            match event.aggregate_type.as_str() {
-                Session::TYPE => fold(&mut log.session, event)?,
-                Turn::TYPE => fold(log.turns.entry(TurnId::new(event.aggregate_id)).or_default(), event)?,
-                _ => {}
-            }
-        }
-        Ok(log)
     }
 
     /// The turn of the conversation that was posted last in a session; hidden turns are none.

@@ -9,7 +9,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{StoreError, keys::DataKeys};
+use crate::{StoreError, keys::DataKeys, session_cache::SessionCache};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
@@ -18,6 +18,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 pub struct Store {
     pub(crate) pool: PgPool,
     pub(crate) keys: Arc<DataKeys>,
+    pub(crate) sessions: Arc<SessionCache>,
 }
 
 impl Store {
@@ -42,7 +43,7 @@ impl Store {
             .test_before_acquire(false)
             .connect_with(options)
             .await?;
-        Ok(Self { pool, keys: Arc::new(DataKeys::new(kek)) })
+        Ok(Self { pool, keys: Arc::new(DataKeys::new(kek)), sessions: Arc::default() })
     }
 
     /// Brings the schema up to date. Several processes may do it at once: they wait for one another.

@@ -19,7 +19,9 @@ pub fn summariser<'a>(models: &'a [Model], own: &'a Model) -> &'a Model {
     let cost = |model: &Model| model.cost(&sample);
     let is_priced = |model: &Model| model.prices.is_some();
     let fits = |model: &&Model| {
-        model.provider == own.provider && is_priced(model) && model.context_length >= LEAST_WINDOW.min(own.context_length)
+        model.provider == own.provider
+            && is_priced(model)
+            && model.context_length >= LEAST_WINDOW.min(own.context_length)
     };
     // Where prices aren't known, nothing is known to be cheaper.
     let cheapest = models.iter().filter(fits).min_by_key(|model| cost(model));
@@ -42,7 +44,13 @@ impl Range {
     }
 
     /// The hidden turn that has a model summarise the range.
-    pub fn order(&self, session_id: SessionId, by_request: bool, model: &Model, key_id: Option<KeyId>) -> (Prompt, AnswerRequest) {
+    pub fn order(
+        &self,
+        session_id: SessionId,
+        by_request: bool,
+        model: &Model,
+        key_id: Option<KeyId>,
+    ) -> (Prompt, AnswerRequest) {
         let prompt = Prompt {
             session_id,
             parent: Some(self.parent),

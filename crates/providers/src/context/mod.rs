@@ -120,7 +120,8 @@ impl Contexts {
         let system_from = all.len();
         all.extend(system);
         let counts = self.0.counter.count(&all).await;
-        let scale = Scale { thousandths: tokens::factor(&model.provider) * self.0.learned.calibration(model.id) / 1_000 };
+        let scale =
+            Scale { thousandths: tokens::factor(&model.provider) * self.0.learned.calibration(model.id) / 1_000 };
         let sum = |counts: &[tokens::TokenCount]| scale.of(counts.iter().map(|count| count.tokens).sum());
         let mut rest = &counts[..];
         let mut take = |many: usize| {

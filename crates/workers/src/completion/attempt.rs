@@ -255,7 +255,8 @@ impl Worker<'_> {
         let (answer, turn, key_id) = (&started.answer, self.job().turn_id, started.answer.request.key_id);
         let (contexts, model) = (&self.deps.contexts, context::known(self.deps, &answer.model));
         for size in 1.. {
-            let prepared = context::prepare(self.deps, &started.log, turn, answer, &answer.model, key_id, adapter).await;
+            let prepared =
+                context::prepare(self.deps, &started.log, turn, answer, &answer.model, key_id, adapter).await;
             let Prepared { rendered, receipt, compaction } = match prepared {
                 Ok(prepared) => prepared,
                 Err(error) => return (Ended::Failed(error), Report::default()),

@@ -65,9 +65,8 @@ pub(super) async fn prepare(
     receipt.request_hash = Sha256::digest(&rendered.body).iter().map(|byte| format!("{byte:02x}")).collect();
     note_losses(&mut receipt, &rendered.losses);
     let lacks_room = receipt.dropped.iter().any(|change| change.what == "message");
-    let compaction = thread
-        .filter(|_| lacks_room)
-        .and_then(|thread| thread.range_to_summarise(&tokens, receipt.budget / KEPT));
+    let compaction =
+        thread.filter(|_| lacks_room).and_then(|thread| thread.range_to_summarise(&tokens, receipt.budget / KEPT));
     Ok(Prepared { rendered, receipt, compaction })
 }
 

@@ -104,7 +104,10 @@ async fn compact(
         let (bus, trace) = (state.bus.clone(), origin.meta.trace.child());
         tokio::spawn(async move {
             if let Err(error) = bus.publish_job(&job, JobClass::Interactive, &trace).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a job was not taken; the sweeper will issue it");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a job was not taken; the sweeper will issue it"
+                );
             }
             bus.poke_relay().await;
         });

@@ -33,7 +33,8 @@ async fn receipt(
         return Err(ApiError::in_progress());
     }
     // An answer that ended before anything was sent was shown nothing.
-    let receipt = answer.record.as_ref().and_then(|record| record.context.as_deref()).ok_or_else(ApiError::not_found)?;
+    let receipt =
+        answer.record.as_ref().and_then(|record| record.context.as_deref()).ok_or_else(ApiError::not_found)?;
     let mut data = json!(receipt);
     data["message_id"] = id.to_string().into();
     data["attempt"] = answer.attempt.into();

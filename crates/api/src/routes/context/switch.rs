@@ -79,7 +79,8 @@ async fn switch_model(
     data["will_compact"] = json!(lacks_room(&after));
     data["will_drop"] = json!(!after.dropped.is_empty());
     data["will_convert"] = json!(!after.converted.is_empty());
-    data["has_key"] = json!(!state.registry.needs_key(&target.provider) || super::key(&state, owner, target).await?.is_some());
+    data["has_key"] =
+        json!(!state.registry.needs_key(&target.provider) || super::key(&state, owner, target).await?.is_some());
     data["dry_run"] = json!(params.dry_run);
     if params.dry_run {
         return Ok(Success::ok(data));
