@@ -7,7 +7,7 @@ use polyphony_domain::catalog::Catalog;
 use polyphony_eventstore::Store;
 use polyphony_platform::{config::Config, http::EgressPolicy, secrets::Secrets};
 use polyphony_projections::ReadModels;
-use polyphony_providers::registry::Registry;
+use polyphony_providers::{context::Contexts, registry::Registry};
 
 use crate::{auth::Revocations, limit::Limits, stream::Hub};
 
@@ -29,6 +29,8 @@ pub struct Deps {
     pub secrets: Secrets,
     /// Settings.
     pub config: Arc<Config>,
+    /// Token counts.
+    pub contexts: Contexts,
 }
 
 /// Shared state; cheap to clone.

@@ -13,7 +13,7 @@ use polyphony_platform::{
     telemetry,
 };
 use polyphony_projections::{ReadModels, runner, usage};
-use polyphony_providers::registry::Registry;
+use polyphony_providers::{context::Contexts, registry::Registry};
 use polyphony_workers::{completion, relay, sweeper};
 use tokio::task::JoinSet;
 
@@ -83,6 +83,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
     let clickhouse = usage::client(&config.clickhouse);
     let (egress, registry) = outbound(&config)?;
     let catalog = Arc::new(registry.catalog(&config)?);
+    let contexts = Contexts::default();
     let mut tasks: JoinSet<anyhow::Result<&'static str>> = JoinSet::new();
     let stop = shutdown.soft.clone();
     if roles.relay {
@@ -127,6 +128,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
             egress: egress.clone(),
             config: config.worker.clone(),
             name,
+            contexts: contexts.clone(),
         };
         let stop = stop.clone();
         tasks.spawn(async move {
@@ -136,7 +138,7 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
     }
     if roles.api {
         let reads = ReadModels::new(store.clone(), clickhouse);
-        let deps = polyphony_api::Deps { store, bus, reads, catalog, registry, egress, secrets, config };
+        let deps = polyphony_api::Deps { store, bus, reads, catalog, registry, egress, secrets, config, contexts };
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
             polyphony_api::serve(deps, metrics, shutdown).await?;

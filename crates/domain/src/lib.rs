@@ -9,6 +9,7 @@ pub mod api_key;
 pub mod catalog;
 pub mod chunk_map;
 pub mod content;
+pub mod context;
 pub mod device_session;
 pub mod ids;
 pub mod money;

@@ -13,6 +13,7 @@ use polyphony_domain::{
     api_key::{ApiKeyEvent, KeyDetails},
     chunk_map::{ChunkKind, ChunkMap},
     content::{Citation, Media, MediaSource, Part, Tool, ToolCall, ToolChoice, ToolResult},
+    context::{Change, Converted, Receipt, ReceiptPart},
     device_session::{DeviceSessionEvent, SignOutReason},
     ids::{AccountId, AnswerId, KeyId, ModelId, SessionId, TurnId},
     money::NanoUsd,
@@ -79,6 +80,39 @@ fn record() -> AttemptRecord {
         request_hash: "ab".repeat(32),
         parts: vec![],
         key_id: None,
+        context: None,
+    }
+}
+
+fn receipt() -> Receipt {
+    let change = Change {
+        message_id: Some(uuid(15)),
+        last_message_id: Some(uuid(16)),
+        count: 2,
+        tokens: 300,
+        what: "message".into(),
+        why: "window".into(),
+        summary: None,
+    };
+    Receipt {
+        model: "openai/gpt-4o".into(),
+        request_hash: "ab".repeat(32),
+        window: 128_000,
+        reserved_output: 16_384,
+        budget: 106_496,
+        used: 1_200,
+        estimated: true,
+        parts: vec![ReceiptPart {
+            kind: "message".into(),
+            message_id: Some(uuid(17)),
+            last_message_id: Some(uuid(18)),
+            role: Some(polyphony_domain::content::Role::User),
+            count: 1,
+            tokens: 9,
+        }],
+        dropped: vec![change.clone()],
+        summarized: vec![Change { summary: Some(AnswerId::new(uuid(19))), ..change }],
+        converted: vec![Converted { what: "image".into(), message_id: Some(uuid(20)), why: "left out".into() }],
     }
 }
 
@@ -181,6 +215,7 @@ fn every_stored_event_is_readable_for_ever() {
             SessionEvent::BranchActivated { message_id: uuid(3) },
             SessionEvent::MessagePinned { message_id: uuid(3) },
             SessionEvent::MessageUnpinned { message_id: uuid(3) },
+            SessionEvent::SummaryDismissed { summary: AnswerId::new(uuid(3)) },
         ],
     );
     let answer_id = AnswerId::new(uuid(3));
@@ -224,7 +259,11 @@ fn every_stored_event_is_readable_for_ever() {
                 parent: None,
                 content: "What is this?".into(),
                 parts: parts(),
-                purpose: TurnPurpose::Summary { first: TurnId::new(uuid(10)), last: TurnId::new(uuid(11)) },
+                purpose: TurnPurpose::Summary {
+                    first: TurnId::new(uuid(10)),
+                    last: TurnId::new(uuid(11)),
+                    by_request: false,
+                },
                 quote: Some(uuid(12)),
                 edited_from: Some(TurnId::new(uuid(13))),
                 given: Some("{\"messages\":[]}".into()),
@@ -276,6 +315,10 @@ fn every_stored_event_is_readable_for_ever() {
             },
             TurnEvent::AnswerFailed { answer_id, record: record(), error: error.clone() },
             TurnEvent::AnswerStopped { answer_id, record: record() },
+            TurnEvent::AnswerStopped {
+                answer_id,
+                record: AttemptRecord { context: Some(receipt().into()), ..record() },
+            },
             TurnEvent::AnswerInterrupted { answer_id, record: record(), error },
         ],
     );

@@ -20,6 +20,7 @@ pub mod relay_state;
 pub mod runs;
 pub mod sealing;
 pub mod seats;
+mod session_cache;
 pub mod store;
 pub mod tail;
 pub mod upcast;

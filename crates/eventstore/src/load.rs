@@ -1,9 +1,10 @@
 //! Loading: one aggregate, or everything under one session.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use cqrs_es::{Aggregate, EventEnvelope};
 use polyphony_domain::{
+    context::History,
     ids::{AccountId, AnswerId, SessionId, TurnId},
     record::StoredEvent,
     session::Session,
@@ -54,21 +55,14 @@ impl SessionLog {
         self.turns.iter().find(|(_, turn)| turn.aggregate.answers.contains_key(&answer)).map(|(id, turn)| (*id, turn))
     }
 
+    /// The session's turns and the ways through them.
+    pub fn history(&self) -> History<'_> {
+        History::new(&self.session.aggregate, self.turns.iter().map(|(id, turn)| (*id, &turn.aggregate)))
+    }
+
     /// The turns from the root to `turn`, in order. A parent that isn't there ends the path.
     pub fn path_to(&self, turn: TurnId) -> Vec<(TurnId, &Turn)> {
-        let owners: HashMap<AnswerId, TurnId> = self
-            .turns
-            .iter()
-            .flat_map(|(id, turn)| turn.aggregate.answers.keys().map(|answer| (*answer, *id)))
-            .collect();
-        let (mut path, mut seen, mut next) = (Vec::new(), HashSet::new(), Some(turn));
-        while let Some(id) = next.filter(|id| seen.insert(*id)) {
-            let Some(turn) = self.turns.get(&id) else { break };
-            path.push((id, &turn.aggregate));
-            next = turn.aggregate.parent().and_then(|answer| owners.get(&answer).copied());
-        }
-        path.reverse();
-        path
+        self.history().path_to(turn)
     }
 }
 
@@ -76,6 +70,17 @@ fn fold<A: Aggregate>(into: &mut Versioned<A>, event: StoredEvent) -> Result<(),
     into.version = event.sequence;
     into.aggregate.apply(frame::decode::<A>(event)?);
     Ok(())
+}
+
+impl SessionLog {
+    /// Applies the next event of the session.
+    pub(crate) fn add(&mut self, event: StoredEvent) -> Result<(), StoreError> {
+        match event.aggregate_type.as_str() {
+            Session::TYPE => fold(&mut self.session, event),
+            Turn::TYPE => fold(self.turns.entry(TurnId::new(event.aggregate_id)).or_default(), event),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Store {
@@ -143,24 +148,7 @@ impl Store {
         Ok((loaded.aggregate, loaded.version))
     }
 
-    /// Folds a session and its turns.
-    ///
-    /// # Errors
-    /// [`StoreError::Unreadable`] for an event that this build doesn't know.
-    pub async fn session_log(&self, session: SessionId) -> Result<SessionLog, StoreError> {
-        let events = self.select("root_id = $1 ORDER BY xid, position", session.as_uuid()).await?;
-        let mut log = SessionLog::default();
-        for event in self.open(events).await? {
-            match event.aggregate_type.as_str() {
-                Session::TYPE => fold(&mut log.session, event)?,
-                Turn::TYPE => fold(log.turns.entry(TurnId::new(event.aggregate_id)).or_default(), event)?,
-                _ => {}
-            }
-        }
-        Ok(log)
-    }
-
-    /// The turn that was posted last in a session.
+    /// The turn of the conversation that was posted last in a session; hidden turns are none.
     ///
     /// # Errors
     /// [`StoreError::Unreadable`] for an event that this build doesn't know.
@@ -168,6 +156,7 @@ impl Store {
         // Commit order of the prompts, not their ids: those carry the clocks of different nodes.
         let condition = "aggregate_type = 'turn' AND aggregate_id = \
              (SELECT aggregate_id FROM events WHERE root_id = $1 AND event_type = 'prompt_posted' \
+                AND payload->'prompt_posted'->'purpose' IS NULL \
               ORDER BY xid DESC, position DESC LIMIT 1) ORDER BY sequence";
         let events = self.open(self.select(condition, session.as_uuid()).await?).await?;
         let Some(id) = events.first().map(|event| TurnId::new(event.aggregate_id)) else { return Ok(None) };

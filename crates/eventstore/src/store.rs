@@ -9,7 +9,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::{Seats, StoreError, keys::DataKeys};
+use crate::{Seats, StoreError, keys::DataKeys, session_cache::SessionCache};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
@@ -19,6 +19,7 @@ pub struct Store {
     pub(crate) pool: PgPool,
     pub(crate) keys: Arc<DataKeys>,
     pub(crate) seats: Seats,
+    pub(crate) sessions: Arc<SessionCache>,
 }
 
 impl Store {
@@ -43,7 +44,7 @@ impl Store {
             .test_before_acquire(false)
             .connect_with(options)
             .await?;
-        Ok(Self { pool, keys: Arc::new(DataKeys::new(kek)), seats: Seats::UNCOUNTED })
+        Ok(Self { pool, keys: Arc::new(DataKeys::new(kek)), seats: Seats::UNCOUNTED, sessions: Arc::default() })
     }
 
     /// Counts answers in flight by these rules from now on.

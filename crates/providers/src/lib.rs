@@ -1,9 +1,10 @@
 //! Model adapters behind one trait. No database and no message bus lives here.
 //!
 //! An adapter renders a canonical conversation into the provider's request and turns the provider's stream into
-//! [`AdapterEvent`]s. `compatible` serves every OpenAI-shaped host, its differences being data; `demo` is built in.
+//! [`AdapterEvent`]s. `context` counts a conversation and makes it fit its model. `compatible` serves every OpenAI-shaped host, its differences being data; `demo` is built in.
 
 pub mod compatible;
+pub mod context;
 pub mod demo;
 mod error;
 pub mod registry;

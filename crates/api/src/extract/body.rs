@@ -40,16 +40,21 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
 }
 
 /// A JSON body where it may be left out altogether.
-pub struct OptionalBody<T>(pub T);
+pub struct OptionalBody<T> {
+    pub value: T,
+    pub request_hash: [u8; 32],
+}
 
 impl<T: DeserializeOwned + Default> FromRequest<AppState> for OptionalBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         if request.headers().get(header::CONTENT_TYPE).is_none() && request.body().is_end_stream() {
-            return Ok(Self(T::default()));
+            let request_hash = hash(request.method(), request.uri().path(), &[]);
+            return Ok(Self { value: T::default(), request_hash });
         }
-        Ok(Self(Body::from_request(request, state).await?.value))
+        let Body { value, request_hash } = Body::from_request(request, state).await?;
+        Ok(Self { value, request_hash })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod chat;
+pub mod context;
 pub mod health;
 pub mod keys;
 pub mod messages;
@@ -24,5 +25,6 @@ pub fn api() -> OpenApiRouter<AppState> {
         .merge(models::router())
         .merge(keys::router())
         .merge(chat::router())
+        .merge(context::router())
         .merge(stats::router())
 }

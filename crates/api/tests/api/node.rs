@@ -16,7 +16,7 @@ use polyphony_platform::{
     secrets::Secrets,
 };
 use polyphony_projections::{ReadModels, runner, usage};
-use polyphony_providers::registry::Registry;
+use polyphony_providers::{context::Contexts, registry::Registry};
 use polyphony_testkit::{Private, TestDatabase, database, free_port, private_nats};
 use tokio::task::JoinHandle;
 
@@ -81,7 +81,8 @@ impl Deployment {
         };
         tokio::spawn(runner::run_all(projecting, shutdown.soft.clone()));
         let reads = ReadModels::new(store.clone(), clickhouse);
-        let deps = Deps { store, bus, reads, catalog, registry, egress, secrets, config };
+        let deps =
+            Deps { store, bus, reads, catalog, registry, egress, secrets, config, contexts: Contexts::default() };
         let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
         let ending = shutdown.clone();
         let serving = tokio::spawn(async move { polyphony_api::serve(deps, metrics, ending).await.unwrap() });

@@ -8,7 +8,10 @@ use serde_json::Value;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::{ids::AccountId, personal::Personal};
+use crate::{
+    ids::{AccountId, AnswerId},
+    personal::Personal,
+};
 
 /// State of a session.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +35,9 @@ pub struct Session {
     pub activated: Vec<Uuid>,
     /// Messages that must stay in every context.
     pub pinned: BTreeSet<Uuid>,
+    /// Summaries that must not stand for what they summarise.
+    #[serde(default)]
+    pub dismissed: BTreeSet<AnswerId>,
 }
 
 /// What can be asked of a session.
@@ -77,6 +83,11 @@ pub enum SessionCommand {
         message_id: Uuid,
         /// Whether it is kept.
         pinned: bool,
+    },
+    /// Shows the messages themselves again instead of a summary of them.
+    DismissSummary {
+        /// The summary.
+        summary: AnswerId,
     },
 }
 
@@ -138,6 +149,11 @@ pub enum SessionEvent {
         /// A prompt or an answer.
         message_id: Uuid,
     },
+    /// A summary no longer stands for what it summarises.
+    SummaryDismissed {
+        /// The summary.
+        summary: AnswerId,
+    },
 }
 
 crate::event_catalogue!(SessionEvent {
@@ -153,6 +169,7 @@ crate::event_catalogue!(SessionEvent {
     BranchActivated => ("branch_activated", "1"),
     MessagePinned => ("message_pinned", "1"),
     MessageUnpinned => ("message_unpinned", "1"),
+    SummaryDismissed => ("summary_dismissed", "1"),
 });
 
 /// Why a session refuses a command.
@@ -189,6 +206,9 @@ impl Session {
             }
             SessionCommand::Pin { message_id, pinned: false } => {
                 (self.pinned.contains(&message_id), SessionEvent::MessageUnpinned { message_id })
+            }
+            SessionCommand::DismissSummary { summary } => {
+                (!self.dismissed.contains(&summary), SessionEvent::SummaryDismissed { summary })
             }
         };
         Ok(changes.then_some(event))
@@ -260,6 +280,9 @@ impl Aggregate for Session {
             SessionEvent::MessageUnpinned { message_id } => {
                 self.pinned.remove(&message_id);
             }
+            SessionEvent::SummaryDismissed { summary } => {
+                self.dismissed.insert(summary);
+            }
         }
     }
 }
@@ -304,6 +327,7 @@ mod tests {
             SessionCommand::Delete(true),
             SessionCommand::Activate { message_id },
             SessionCommand::Pin { message_id, pinned: true },
+            SessionCommand::DismissSummary { summary: AnswerId::new(message_id) },
         ] {
             let mut session = Session::default();
             session.apply(opened());

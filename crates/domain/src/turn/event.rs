@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::{
     chunk_map::ChunkMap,
     content::{Part, Tool, ToolChoice},
+    context::Receipt,
     ids::{AnswerId, KeyId, ModelId, SessionId, TurnId},
     money::NanoUsd,
     personal::Personal,
@@ -89,6 +90,9 @@ pub enum TurnPurpose {
         first: TurnId,
         /// Last turn that it stands for.
         last: TurnId,
+        /// Whether a person asked for it: it then stands for its turns even where they would fit.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        by_request: bool,
     },
     /// A model finds a title for the session.
     Title,
@@ -261,6 +265,9 @@ pub struct AttemptRecord {
     /// Stored key that was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<KeyId>,
+    /// What the model was shown, and what not; none where nothing was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Box<Receipt>>,
 }
 
 impl AttemptRecord {

@@ -151,7 +151,8 @@ impl RowModel for SessionList {
                 // Which messages are shown or kept is the thread's matter.
                 SessionEvent::BranchActivated { .. }
                 | SessionEvent::MessagePinned { .. }
-                | SessionEvent::MessageUnpinned { .. } => return Some(row),
+                | SessionEvent::MessageUnpinned { .. }
+                | SessionEvent::SummaryDismissed { .. } => return Some(row),
             },
             Payload::Turn(turn) => match &**turn {
                 TurnEvent::PromptPosted(prompt) => {

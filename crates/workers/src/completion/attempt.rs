@@ -16,18 +16,17 @@ use polyphony_eventstore::{
 };
 use polyphony_providers::{Adapter, ErrorKind, ProviderError, ProviderKey};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    Deps,
+    Deps, compaction,
+    context::{self, Prepared},
     emitter::Emitter,
     generate::{Ended, Generation, Interrupts, Report},
     leases::{Leases, Signals},
     live::Live,
     next::{Trail, Way, key_of},
-    prepare::{Window, prepare},
     record::{Made, end},
 };
 use crate::routing::Call;
@@ -137,6 +136,7 @@ impl Worker<'_> {
                 }
                 Ended::Finished(_) | Ended::Stopped | Ended::Failed(_) => emitter.flush(),
             }
+            let compaction = made.compaction.take();
             let next = self.next(&started, &mut trail, &made.ended, &live).await?;
             let shown = live.lock().clone();
             let record = self.record(&started, &mut made, shown, emitter.first_chunk).await;
@@ -151,6 +151,9 @@ impl Worker<'_> {
             if let Some(answer) = self.store_end(&started, end(made.ended, record)).await? {
                 self.announce(&answer, &mut emitter);
                 emitter.settle().await;
+                if let Some(range) = compaction {
+                    compaction::order(self.deps, self.job(), &answer, range, &self.delivery.trace).await;
+                }
                 self.deps.bus.poke_relay().await;
             }
             drop(serving);
@@ -200,8 +203,7 @@ impl Worker<'_> {
                 }
             }
         };
-        let mut made = self.call(started, trail, &call, emitter).await?;
-        made.key_id = key_of(&call);
+        let made = self.call(started, trail, &call, emitter).await?;
         if let (Ended::Failed(error), Some((key_id, version))) = (&made.ended, call.slot().key)
             && error.kind == ErrorKind::InvalidKey
             // The provider itself has said so.
@@ -228,7 +230,8 @@ impl Worker<'_> {
             Err(error) => return Ok(Made::unsent(Ended::Failed(error))),
         };
         let answer = &started.answer;
-        let model = self.deps.catalog.resolve(&answer.model.id.to_string());
+        let key_id = key_of(call);
+        let (contexts, model) = (&self.deps.contexts, context::known(self.deps, &answer.model));
         let generation = Generation {
             adapter: &*adapter,
             key: key.as_ref(),
@@ -238,19 +241,23 @@ impl Worker<'_> {
             others: trail.others(self.deps, self.job().owner_id, answer).await?,
         };
         let mut report = Report::default();
-        let mut window = Window::Whole;
-        loop {
-            let rendered = prepare(&started.log, self.job().turn_id, answer, model, &*adapter, window);
-            let digest = Sha256::digest(&rendered.body);
-            let request_hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        for size in 1.. {
+            let turn = self.job().turn_id;
+            let prepared = context::prepare(self.deps, &started.log, turn, answer, &answer.model, key_id, &*adapter);
+            let Prepared { rendered, receipt, compaction } = match prepared.await {
+                Ok(prepared) => prepared,
+                Err(error) => return Ok(Made::unsent(Ended::Failed(error))),
+            };
             let ended = generation.run(&rendered, emitter, &mut report).await;
-            let too_long = matches!(&ended, Ended::Failed(error) if error.kind == ErrorKind::ContextTooLong);
-            if too_long && window == Window::Whole && emitter.is_untouched() {
-                window = Window::Shrunk;
+            // What the provider finds too long is made shorter, while nothing was shown.
+            let is_too_long = matches!(&ended, Ended::Failed(error) if error.kind == ErrorKind::ContextTooLong);
+            let again = is_too_long && emitter.is_untouched() && size < context::MOST_SIZES;
+            if again && contexts.refused(&model, key_id, &receipt) {
                 continue;
             }
-            return Ok(Made { ended, report, request_hash, key_id: None });
+            return Ok(Made { ended, report, context: Some(receipt), compaction, key_id });
         }
+        Ok(Made::unsent(Ended::Lost))
     }
 
     /// The key of a slot, and the adapter of the host that it is for.

@@ -1,13 +1,13 @@
 //! The completion worker: takes jobs, runs attempts, keeps their leases, drains when it is told to stop.
 
 mod attempt;
+mod compaction;
+mod context;
 mod emitter;
 mod generate;
 mod leases;
 mod live;
 mod next;
-mod prepare;
-mod prompt;
 mod record;
 mod store;
 
@@ -17,7 +17,7 @@ use polyphony_bus::{Bus, wire::JobClass};
 use polyphony_domain::catalog::Catalog;
 use polyphony_eventstore::Store;
 use polyphony_platform::{config::WorkerConfig, http::EgressPolicy};
-use polyphony_providers::registry::Registry;
+use polyphony_providers::{context::Contexts, registry::Registry};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -42,6 +42,8 @@ pub struct Deps {
     pub config: WorkerConfig,
     /// Name of this process in leases and events.
     pub name: String,
+    /// Token counts, and what was learned about models.
+    pub contexts: Contexts,
 }
 
 /// Runs until `stop`; then takes no new job, lets the running attempts finish for the drain time, and hands the
@@ -57,6 +59,9 @@ pub async fn run(deps: Deps, stop: CancellationToken) -> Result<(), polyphony_bu
     let finished = CancellationToken::new();
     background.spawn(leases.clone().keep(finished.clone()));
     background.spawn(leases.clone().follow_stops(finished.clone()));
+    // Nobody's first answer is to wait for it.
+    let contexts = deps.contexts.clone();
+    background.spawn(async move { contexts.warm_up().await });
 
     let slots = Arc::new(Semaphore::new(deps.config.slots as usize));
     let attempts = TaskTracker::new();

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use polyphony_domain::{
+    context::{Range, Receipt},
     ids::KeyId,
     turn::{AnswerEnd, AttemptRecord, ErrorRecord, Finish, Timings, UsageRecord},
 };
@@ -11,24 +12,26 @@ use polyphony_providers::{ErrorKind, ProviderError, Usage, tokens};
 
 use super::{
     attempt::{Started, Worker},
+    context,
     generate::{Ended, Report, millis_since},
     live::Shown,
-    prompt,
 };
 
 /// What was made in an attempt.
 pub(super) struct Made {
     pub(super) ended: Ended,
     pub(super) report: Report,
-    /// SHA-256 of the request; empty where none was made.
-    pub(super) request_hash: String,
+    /// What the model was shown; none where nothing was sent.
+    pub(super) context: Option<Receipt>,
+    /// What is to be summarised for the turns after this one.
+    pub(super) compaction: Option<Range>,
     pub(super) key_id: Option<KeyId>,
 }
 
 impl Made {
     /// An attempt that ended before anything was sent.
     pub(super) fn unsent(ended: Ended) -> Self {
-        Self { ended, report: Report::default(), request_hash: String::new(), key_id: None }
+        Self { ended, report: Report::default(), context: None, compaction: None, key_id: None }
     }
 }
 
@@ -45,8 +48,14 @@ impl Worker<'_> {
             Some(usage) => as_reported(usage),
             // Nothing was taken on, so nothing was used.
             None if !made.report.accepted => UsageRecord::default(),
-            None => self.estimate(started, &shown.text, &shown.reasoning).await,
+            None => {
+                let input = made.context.as_ref().map_or(0, |receipt| receipt.used);
+                estimate(&started.answer.model.provider, input, &shown.text, &shown.reasoning).await
+            }
         };
+        if let Some(receipt) = made.context.as_ref().filter(|_| made.report.accepted) {
+            self.deps.contexts.learn(&context::known(self.deps, &started.answer.model), receipt, &usage);
+        }
         let model = self.deps.catalog.resolve(&started.answer.model.id.to_string());
         let bill = model.map(|model| model.bill(&usage, Utc::now())).unwrap_or_default();
         let queue_ms = Utc::now().timestamp_millis() - self.job().requested_at_ms;
@@ -72,20 +81,18 @@ impl Worker<'_> {
             price_version: bill.price_version,
             usage,
             timings,
-            request_hash: std::mem::take(&mut made.request_hash),
+            request_hash: made.context.as_ref().map(|receipt| receipt.request_hash.clone()).unwrap_or_default(),
             parts: std::mem::take(&mut made.report.parts),
             key_id: made.key_id,
+            context: made.context.take().map(Box::new),
         }
     }
+}
 
-    /// Counts the tokens ourselves, since the provider did not say.
-    async fn estimate(&self, started: &Started, text: &str, reasoning: &str) -> UsageRecord {
-        let conversation = prompt::conversation(&started.log, self.job().turn_id);
-        let provider = started.answer.model.provider.as_str();
-        let input = tokens::count_conversation(conversation, provider).await;
-        let output = tokens::count_text(format!("{reasoning}{text}"), provider).await;
-        UsageRecord { input: input.tokens, output: output.tokens, estimated: true, ..UsageRecord::default() }
-    }
+/// Counts the tokens ourselves, since the provider did not say.
+async fn estimate(provider: &str, input: u64, text: &str, reasoning: &str) -> UsageRecord {
+    let output = tokens::count_text(format!("{reasoning}{text}"), provider).await;
+    UsageRecord { input, output: output.tokens, estimated: true, ..UsageRecord::default() }
 }
 
 fn as_reported(usage: Usage) -> UsageRecord {

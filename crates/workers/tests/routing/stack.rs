@@ -87,6 +87,7 @@ impl Stack {
             registry,
             catalog: catalog.clone(),
             switchboard: Arc::new(Switchboard::default()),
+            contexts: polyphony_providers::context::Contexts::default(),
             egress,
             config: config.worker,
             name: "w".into(),

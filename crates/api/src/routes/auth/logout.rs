@@ -34,7 +34,7 @@ pub(super) async fn logout(
     caller: Caller,
     origin: Origin,
     headers: HeaderMap,
-    OptionalBody(body): OptionalBody<Logout>,
+    OptionalBody { value: body, .. }: OptionalBody<Logout>,
 ) -> Result<Response, ApiError> {
     if body.all {
         for device in state.store.open_devices(caller.account_id).await? {

@@ -37,7 +37,7 @@ pub(super) async fn refresh(
     origin: Origin,
     Params(params): Params<CookieParams>,
     headers: HeaderMap,
-    OptionalBody(body): OptionalBody<RefreshBody>,
+    OptionalBody { value: body, .. }: OptionalBody<RefreshBody>,
 ) -> Result<Response, ApiError> {
     state.limits.door.check(&network(origin.ip))?;
     let done = exchange(&state, &origin, &headers, params.cookie, body.refresh_token).await;

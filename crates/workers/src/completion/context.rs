@@ -1,0 +1,96 @@
+//! What a model is told: the conversation from the log, made to fit the model, rendered, with its receipt.
+
+use polyphony_domain::{
+    catalog::Model,
+    context::{Range, Receipt, Thread},
+    ids::{KeyId, TurnId},
+    turn::{Answer, ModelRef},
+};
+use polyphony_eventstore::load::SessionLog;
+use polyphony_providers::{
+    Adapter, ErrorKind, Options, ProviderError, Rendered,
+    context::{Fitted, fit_transcript, note_losses},
+};
+use sha2::{Digest, Sha256};
+
+use super::Deps;
+
+/// Requests that one attempt may send when the provider keeps saying that they are too long. Each has three fifths of
+/// the one before, so the last one has an eighth of the first.
+pub(super) const MOST_SIZES: u32 = 5;
+/// Part of the room that the newest messages keep when the older ones are to be summarised.
+const KEPT: u64 = 2;
+
+/// A request that is ready to be sent.
+pub(super) struct Prepared {
+    /// The request.
+    pub(super) rendered: Rendered,
+    /// What it is made of.
+    pub(super) receipt: Receipt,
+    /// What should be summarised for the turns after this one, since there was no room for it.
+    pub(super) compaction: Option<Range>,
+}
+
+/// Prepares the request for an answer by `model` with `key`.
+///
+/// # Errors
+/// [`ErrorKind::ContextTooLong`] when not even the system prompt, the pinned messages and the last prompt fit.
+pub(super) async fn prepare(
+    deps: &Deps,
+    log: &SessionLog,
+    turn: TurnId,
+    answer: &Answer,
+    model: &ModelRef,
+    key: Option<KeyId>,
+    adapter: &dyn Adapter,
+) -> Result<Prepared, ProviderError> {
+    let model = known(deps, model);
+    let options = options(answer, &model);
+    let history = log.history();
+    let prompt = history.turn(turn).and_then(|turn| turn.prompt.as_ref());
+    let (fitted, thread) = match prompt.and_then(Range::of) {
+        Some((range, _)) => {
+            let thread = Thread::of_range(&history, &range)
+                .ok_or_else(|| ProviderError::new(ErrorKind::BadRequest, "there is nothing left to summarise"))?;
+            (fit_transcript(&deps.contexts, thread, &model, options, key).await, None)
+        }
+        None => {
+            let thread = thread(log, turn, answer);
+            (deps.contexts.fit(&thread, &model, options, key).await, Some(thread))
+        }
+    };
+    let Fitted { conversation, options, mut receipt, tokens } =
+        fitted.map_err(|_| ProviderError::of(ErrorKind::ContextTooLong))?;
+    let rendered = adapter.render(&conversation, &options);
+    receipt.request_hash = Sha256::digest(&rendered.body).iter().map(|byte| format!("{byte:02x}")).collect();
+    note_losses(&mut receipt, &rendered.losses);
+    let lacks_room = receipt.dropped.iter().any(|change| change.what == "message");
+    let compaction =
+        thread.filter(|_| lacks_room).and_then(|thread| thread.range_to_summarise(&tokens, receipt.budget / KEPT));
+    Ok(Prepared { rendered, receipt, compaction })
+}
+
+/// The conversation that an answer is made from. What an answer is for besides replying adds its words here, with
+/// [`Thread::tell`].
+fn thread(log: &SessionLog, turn: TurnId, _answer: &Answer) -> Thread {
+    Thread::to(&log.history(), turn)
+}
+
+/// The model as the catalogue has it; one that has left the catalogue is only known by name.
+pub(super) fn known(deps: &Deps, model: &ModelRef) -> Model {
+    let known = deps.catalog.resolve(&model.id.to_string()).cloned();
+    known.unwrap_or_else(|| Model { id: model.id, ..Model::declared(&model.provider, &model.name) })
+}
+
+/// The options of one answer.
+fn options(answer: &Answer, model: &Model) -> Options {
+    let request = &answer.request;
+    // What was asked for may be out of the range of a model that takes another one's place.
+    let params = if model.id == request.model.id { request.params.clone() } else { model.fit(request.params.clone()) };
+    Options {
+        model: model.name.clone(),
+        params,
+        tools: request.tools.clone(),
+        tool_choice: request.tool_choice.clone(),
+    }
+}
