@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use polyphony_providers::{
-    compatible::{Converter, Quirks},
+    compatible::{Quirks, converter},
     sse::Decoder,
     tokens,
 };
@@ -55,7 +55,7 @@ fn main() {
     }
     for (name, size) in [("8 KiB reads", 8 * 1024), ("an event per read", chunk.len())] {
         let took = best(|| {
-            let mut converter = Converter::new(Quirks::COMMON);
+            let mut converter = converter(&Quirks::COMMON);
             for read in token_stream.as_bytes().chunks(size) {
                 let mut events = Vec::new();
                 converter.feed(read, &mut events);

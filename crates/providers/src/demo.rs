@@ -9,13 +9,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use polyphony_domain::{
-    content::{Conversation, Message, Role},
+    content::{Conversation, Message, Part, Role},
     personal::Personal,
+    turn::Params,
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep_until};
 
-use crate::{Adapter, AdapterEvent, AdapterStream, FinishReason, Options, ProviderError, ProviderKey, Rendered, Usage};
+use crate::{
+    Adapter, AdapterEvent, AdapterStream, Capabilities, FinishReason, Loss, LossKind, ModelInfo, Options,
+    ProviderError, ProviderKey, Rendered, Usage,
+};
 
 /// Pause between two pieces.
 const PAUSE: Duration = Duration::from_millis(15);
@@ -84,6 +88,37 @@ fn pieces(text: &str) -> Vec<String> {
     pieces
 }
 
+/// It reads texts and heeds `max_tokens`; everything else it leaves, and says so.
+fn losses(conversation: &Conversation, options: &Options) -> Vec<Loss> {
+    let mut losses = Vec::new();
+    for message in &conversation.messages {
+        for part in &message.parts {
+            let kind = match part {
+                Part::Text { .. } => continue,
+                Part::Image { .. } => LossKind::Image,
+                Part::File { .. } => LossKind::File,
+                Part::Reasoning { .. } => LossKind::Reasoning,
+                Part::ToolCall(_) => LossKind::ToolCall,
+                Part::ToolResult(_) => LossKind::ToolResult,
+                Part::Refusal { .. } => LossKind::Refusal,
+                _ => LossKind::Citation,
+            };
+            let loss = Loss::within(message.message_id, kind, "the demo model reads texts alone");
+            if !losses.contains(&loss) {
+                losses.push(loss);
+            }
+        }
+    }
+    if !options.tools.is_empty() {
+        losses.push(Loss::of(LossKind::Tool, "the demo model calls no tools"));
+    }
+    let heeded = Params { max_tokens: options.params.max_tokens, ..Params::default() };
+    if options.params != heeded {
+        losses.push(Loss::of(LossKind::Parameter, "the demo model heeds max_tokens alone"));
+    }
+    losses
+}
+
 /// A long answer of numbered pieces, some of several bytes.
 fn numbered(count: usize) -> Vec<String> {
     (1..=count).map(|n| if n % 5 == 0 { format!("第{n}个🌊 ") } else { format!("w{n} ") }).collect()
@@ -93,6 +128,10 @@ fn numbered(count: usize) -> Vec<String> {
 impl Adapter for Demo {
     fn provider(&self) -> &'static str {
         "demo"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::default()
     }
 
     fn render(&self, conversation: &Conversation, options: &Options) -> Rendered {
@@ -113,7 +152,8 @@ impl Adapter for Demo {
                 .sum(),
             max_tokens: options.params.max_tokens,
         };
-        Rendered { body: Bytes::from(serde_json::to_vec(&script).unwrap_or_default()), losses: vec![] }
+        let body = Bytes::from(serde_json::to_vec(&script).unwrap_or_default());
+        Rendered { endpoint: String::new(), body, losses: losses(conversation, options) }
     }
 
     async fn stream(&self, rendered: Rendered, _key: Option<&ProviderKey>) -> Result<AdapterStream, ProviderError> {
@@ -139,15 +179,13 @@ impl Adapter for Demo {
         Ok(())
     }
 
-    async fn list_models(&self, _key: Option<&ProviderKey>) -> Result<Vec<String>, ProviderError> {
-        Ok(vec!["demo".to_owned()])
+    async fn list_models(&self, _key: Option<&ProviderKey>) -> Result<Vec<ModelInfo>, ProviderError> {
+        Ok(vec![ModelInfo { name: "demo".to_owned(), ..ModelInfo::default() }])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use polyphony_domain::turn::Params;
-
     use super::*;
 
     async fn play(model: &str, max_tokens: Option<u32>) -> (String, Vec<AdapterEvent>) {

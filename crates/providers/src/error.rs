@@ -9,7 +9,7 @@ use reqwest::{StatusCode, header::HeaderMap};
 use serde_json::Value;
 use thiserror::Error;
 
-pub(crate) use self::retry_after::from_headers as retry_after;
+pub(crate) use self::retry_after::{from_headers as retry_after, wait as wait_until};
 
 /// What went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,25 @@
 //! Model adapters behind one trait. No database and no message bus lives here.
 //!
 //! An adapter renders a canonical conversation into the provider's request and turns the provider's stream into
-//! [`AdapterEvent`]s. `context` counts a conversation and makes it fit its model. `compatible` serves every OpenAI-shaped host, its differences being data; `demo` is built in.
+//! [`AdapterEvent`]s: `openai`, `anthropic` and `gemini` in their own dialects, `compatible` for every OpenAI-shaped host,
+//! their differences being data, and the built-in `demo`.
+//! `context` counts a conversation and makes it fit its model.
 
+mod answer;
+pub mod anthropic;
+mod call_ids;
 pub mod compatible;
 pub mod context;
+mod conversation;
 pub mod demo;
 mod error;
+mod fields;
+pub mod gemini;
+mod http;
+mod key;
+mod listing;
+mod loss;
+pub mod openai;
 pub mod registry;
 pub mod sse;
 pub mod tokens;
@@ -17,8 +30,12 @@ use futures::stream::BoxStream;
 use polyphony_domain::content::Conversation;
 
 pub use self::{
+    answer::{Converter, Events},
     error::{ErrorKind, ProviderError},
-    types::{AdapterEvent, FinishReason, Loss, Options, ProviderKey, Rendered, Usage},
+    http::Timeouts,
+    key::ProviderKey,
+    loss::{Loss, LossKind},
+    types::{AdapterEvent, Allowance, Capabilities, FinishReason, Limits, ModelInfo, Options, Rendered, Usage},
 };
 
 /// The events of one generation. It ends after [`AdapterEvent::Finish`], or with an error; a stream that ends
@@ -28,8 +45,11 @@ pub type AdapterStream = BoxStream<'static, Result<AdapterEvent, ProviderError>>
 /// One provider.
 #[async_trait]
 pub trait Adapter: Send + Sync {
-    /// Its name.
+    /// Its name. Messages whose `provider` is this get their reasoning and signatures back.
     fn provider(&self) -> &str;
+
+    /// What can be carried to it.
+    fn capabilities(&self) -> Capabilities;
 
     /// The exact request for a conversation, and what could not be taken over.
     fn render(&self, conversation: &Conversation, options: &Options) -> Rendered;
@@ -46,9 +66,23 @@ pub trait Adapter: Send + Sync {
     /// [`ErrorKind::InvalidKey`] only if the provider refused the key; any other kind says nothing about it.
     async fn validate_key(&self, key: &ProviderKey) -> Result<(), ProviderError>;
 
-    /// The names of the models that a key may use, in the provider's order.
+    /// The models that a key may use, in the provider's order.
     ///
     /// # Errors
     /// [`ProviderError`] as the provider answered.
-    async fn list_models(&self, key: Option<&ProviderKey>) -> Result<Vec<String>, ProviderError>;
+    async fn list_models(&self, key: Option<&ProviderKey>) -> Result<Vec<ModelInfo>, ProviderError>;
+
+    /// How many tokens the provider counts in a request; `None` where it has no way to ask.
+    ///
+    /// # Errors
+    /// [`ProviderError`] as the provider answered.
+    async fn count_tokens(
+        &self,
+        conversation: &Conversation,
+        options: &Options,
+        key: Option<&ProviderKey>,
+    ) -> Result<Option<u64>, ProviderError> {
+        let _ = (conversation, options, key);
+        Ok(None)
+    }
 }

@@ -12,14 +12,54 @@ use url::Url;
 
 use crate::{
     Adapter, ErrorKind, ProviderError, ProviderKey,
+    anthropic::{self, Anthropic},
     compatible::{Compatible, Quirks, preset, presets},
     demo::Demo,
+    gemini::{self, Gemini},
+    openai::OpenAi,
 };
+
+/// Which adapter a provider has.
+#[derive(Clone, Copy)]
+enum Kind {
+    Demo,
+    OpenAi(Quirks),
+    Anthropic,
+    Gemini,
+    Compatible(Quirks),
+}
+
+impl Kind {
+    /// By the word of the configuration.
+    fn declared(word: &str) -> Option<Self> {
+        let openai = preset("openai").map_or(Quirks::COMMON, |preset| preset.quirks);
+        match word {
+            "openai" => Some(Self::OpenAi(Quirks { key_optional: true, ends_with_done: false, ..openai })),
+            "anthropic" => Some(Self::Anthropic),
+            "gemini" => Some(Self::Gemini),
+            "compatible" => Some(Self::Compatible(Quirks { key_optional: true, ..Quirks::COMMON })),
+            _ => None,
+        }
+    }
+
+    fn adapter(self, name: &str, base_url: &Url, client: &Client) -> Arc<dyn Adapter> {
+        let client = client.clone();
+        match self {
+            Self::Demo => Arc::new(Demo),
+            Self::OpenAi(quirks) => Arc::new(OpenAi::new(name, base_url, quirks, client)),
+            Self::Anthropic => Arc::new(Anthropic::new(name, base_url, client)),
+            Self::Gemini => Arc::new(Gemini::new(name, base_url, client)),
+            Self::Compatible(quirks) => Arc::new(Compatible::new(name, base_url, quirks, client)),
+        }
+    }
+}
 
 struct Provider {
     display_name: String,
     adapter: Arc<dyn Adapter>,
-    quirks: Quirks,
+    kind: Kind,
+    /// It works without a key.
+    key_optional: bool,
     operator_key: Option<String>,
 }
 
@@ -53,47 +93,39 @@ impl Registry {
     /// [`RegistryError`] for a declared provider without a base URL, or of an unknown kind.
     pub fn new(config: &Config, client: Client) -> Result<Self, RegistryError> {
         let mut providers = HashMap::new();
-        let quirks = Quirks { key_optional: true, ..Quirks::COMMON };
-        let demo = Provider { display_name: "Demo".to_owned(), adapter: Arc::new(Demo), quirks, operator_key: None };
-        providers.insert("demo".to_owned(), demo);
-        let declared = |name: &str| config.providers.get(name);
+        let mut add = |name: &str, display_name: &str, kind: Kind, key_optional: bool, standard: &str| {
+            let own = config.providers.get(name);
+            let standard = || Url::parse(standard).map_err(|_| RegistryError(name.to_owned(), "it needs a base_url"));
+            let base_url = own.and_then(|own| own.base_url.clone()).map_or_else(standard, Ok)?;
+            let adapter = kind.adapter(name, &base_url, &client);
+            let operator_key = own.and_then(|own| own.api_key.clone());
+            let display_name = display_name.to_owned();
+            providers.insert(name.to_owned(), Provider { display_name, adapter, kind, key_optional, operator_key });
+            Ok(())
+        };
+        add("demo", "Demo", Kind::Demo, true, "demo://demo")?;
+        add("anthropic", "Anthropic", Kind::Anthropic, false, anthropic::BASE_URL)?;
+        add("gemini", "Google Gemini", Kind::Gemini, false, gemini::BASE_URL)?;
         for preset in presets() {
-            // A local host is there when the operator says which models it has.
-            if preset.quirks.key_optional && declared(preset.name).is_none() {
+            // A local host is there when the operator says which models it has, or when it was found.
+            if preset.quirks.key_optional && !config.providers.contains_key(preset.name) {
                 continue;
             }
-            let Ok(standard) = Url::parse(preset.base_url) else { continue };
-            let own = declared(preset.name);
-            let base_url = own.and_then(|own| own.base_url.clone()).unwrap_or(standard);
-            let provider = Provider {
-                display_name: preset.display_name.to_owned(),
-                adapter: Arc::new(Compatible::new(preset.name, &base_url, preset.quirks, client.clone())),
-                quirks: preset.quirks,
-                operator_key: own.and_then(|own| own.api_key.clone()),
+            let kind = match preset.name {
+                "openai" => Kind::OpenAi(preset.quirks),
+                _ => Kind::Compatible(preset.quirks),
             };
-            providers.insert(preset.name.to_owned(), provider);
+            add(preset.name, preset.display_name, kind, preset.quirks.key_optional, preset.base_url)?;
         }
-        for (name, own) in config.providers.iter().filter(|(name, _)| preset(name).is_none() && *name != "demo") {
-            match own.kind.as_deref() {
-                Some("compatible") => {}
-                Some(_) => return Err(RegistryError(name.clone(), "kind must be `compatible`")),
-                // Known by the contract; their adapters are not built yet, so only their base URL may be named.
-                None if ["anthropic", "gemini"].contains(&name.as_str()) => continue,
-                None => {
-                    return Err(RegistryError(
-                        name.clone(),
-                        "it is not a known name, so it needs kind = \"compatible\"",
-                    ));
-                }
-            }
-            let base_url = own.base_url.as_ref().ok_or_else(|| RegistryError(name.clone(), "it needs a base_url"))?;
-            let provider = Provider {
-                display_name: name.clone(),
-                adapter: Arc::new(Compatible::new(name, base_url, quirks, client.clone())),
-                quirks,
-                operator_key: own.api_key.clone(),
-            };
-            providers.insert(name.clone(), provider);
+        let known = |name: &str| preset(name).is_some() || ["demo", "anthropic", "gemini"].contains(&name);
+        for (name, own) in config.providers.iter().filter(|(name, _)| !known(name)) {
+            let kind = own.kind.as_deref().ok_or_else(|| {
+                RegistryError(name.clone(), "it is not a known name, so it needs kind = \"compatible\"")
+            })?;
+            let kind = Kind::declared(kind).ok_or_else(|| {
+                RegistryError(name.clone(), "kind must be `compatible`, `openai`, `anthropic` or `gemini`")
+            })?;
+            add(name, name, kind, true, "")?;
         }
         Ok(Self { providers: Arc::new(providers), client })
     }
@@ -129,8 +161,8 @@ impl Registry {
         let blocked = || ProviderError::new(ErrorKind::Unreachable, "the key's base URL must not be called");
         let url = Url::parse(base_url).map_err(|_| blocked())?;
         egress.check_url(&url).map_err(|_| blocked())?;
-        let quirks = self.providers.get(provider).map_or(Quirks::COMMON, |provider| provider.quirks);
-        Ok(Arc::new(Compatible::new(provider, &url, quirks, self.client.clone())))
+        let kind = self.providers.get(provider).map_or(Kind::Compatible(Quirks::COMMON), |provider| provider.kind);
+        Ok(kind.adapter(provider, &url, &self.client))
     }
 
     /// The operator's own key for a provider.
@@ -141,9 +173,7 @@ impl Registry {
 
     /// Whether a person needs a key of one's own for a provider.
     pub fn needs_key(&self, provider: &str) -> bool {
-        self.providers
-            .get(provider)
-            .is_some_and(|provider| !provider.quirks.key_optional && provider.operator_key.is_none())
+        self.providers.get(provider).is_some_and(|provider| !provider.key_optional && provider.operator_key.is_none())
     }
 
     /// Whether a provider is served.

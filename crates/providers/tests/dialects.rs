@@ -1,18 +1,17 @@
 //! What hosts do beyond the recordings: errors after 200, odd ends, odd usage, odd pings, and JSON for a stream.
 #![expect(clippy::panic, reason = "a test")]
 
+use polyphony_domain::content::Part;
 use polyphony_providers::{
-    AdapterEvent, ErrorKind, FinishReason, ProviderError, Usage,
-    compatible::{Converter, Quirks},
+    AdapterEvent, ErrorKind, Events, FinishReason, Usage,
+    compatible::{Quirks, converter},
 };
-
-type Events = Vec<Result<AdapterEvent, ProviderError>>;
 
 const HELLO: &str = r#"data: {"choices":[{"index":0,"delta":{"content":"Hello"}}]}"#;
 const STOP: &str = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
 
 fn raw(answer: &str) -> Events {
-    let (mut converter, mut events) = (Converter::new(Quirks::COMMON), Events::new());
+    let (mut converter, mut events) = (converter(&Quirks::COMMON), Events::new());
     converter.feed(answer.as_bytes(), &mut events);
     converter.finish(&mut events);
     events
@@ -161,7 +160,7 @@ fn stop_after_tool_calls_means_tool_calls() {
     let call = r#"data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":""}}]}}]}"#;
     let events = stream(&[call, STOP]);
     assert_eq!(end(&events), Ok(FinishReason::ToolCalls));
-    assert!(matches!(&events[0], Ok(AdapterEvent::ToolCall { arguments, .. }) if arguments == "{}"));
+    assert!(matches!(&events[0], Ok(AdapterEvent::Part(Part::ToolCall(call))) if call.arguments.as_str() == "{}"));
     // A call that may lack its last fragments isn't given out.
     assert_eq!(stream(&[call]).len(), 1);
 }

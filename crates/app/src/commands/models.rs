@@ -191,7 +191,7 @@ async fn models_of(registry: &Registry, provider: &str) -> Result<Vec<String>, P
     let key = registry.operator_key(provider);
     let asked = tokio::time::timeout(TIMEOUT, adapter.list_models(key.as_ref())).await;
     let models = asked.unwrap_or_else(|_| Err(ProviderError::of(polyphony_providers::ErrorKind::Timeout)))?;
-    Ok(models.into_iter().map(|name| name.strip_prefix("models/").map(str::to_owned).unwrap_or(name)).collect())
+    Ok(models.into_iter().map(|model| model.name).collect())
 }
 
 /// The providers that can be asked without anybody's own key; the demo is no host.

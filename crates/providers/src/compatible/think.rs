@@ -1,6 +1,6 @@
 //! `<think>…</think>` at the beginning of the text, as some hosts write reasoning. Tags may be cut between pieces.
 
-use super::output::{Events, push_reasoning, push_text};
+use crate::answer::Output;
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
@@ -29,15 +29,15 @@ impl ThinkTags {
     }
 
     /// Passes a piece of the text on.
-    pub(super) fn text(&mut self, text: &str, events: &mut Events) {
+    pub(super) fn text(&mut self, text: &str, out: &mut Output) {
         if self.state == State::Off {
-            return push_text(text, events);
+            return out.text(text);
         }
         if self.state == State::After {
             let text = text.trim_start_matches(['\n', '\r']);
             if !text.is_empty() {
                 self.state = State::Off;
-                push_text(text, events);
+                out.text(text);
             }
             return;
         }
@@ -51,26 +51,26 @@ impl ThinkTags {
                 return;
             } else {
                 self.state = State::Off;
-                return self.release(events);
+                return self.release(out);
             }
         }
         if let Some((thought, rest)) = self.held.split_once(CLOSE) {
-            push_reasoning(thought, events);
+            out.reasoning(thought);
             let rest = rest.to_owned();
             self.held.clear();
             self.state = State::After;
-            return self.text(&rest, events);
+            return self.text(&rest, out);
         }
         // What may be the beginning of the closing tag waits for the next piece.
         let keep = (1..CLOSE.len()).rev().find(|length| self.held.ends_with(&CLOSE[..*length])).unwrap_or(0);
         let tail = self.held.split_off(self.held.len() - keep);
-        push_reasoning(&std::mem::replace(&mut self.held, tail), events);
+        out.reasoning(&std::mem::replace(&mut self.held, tail));
     }
 
     /// Lets go of what was held back.
-    pub(super) fn release(&mut self, events: &mut Events) {
+    pub(super) fn release(&mut self, out: &mut Output) {
         let held = std::mem::take(&mut self.held);
-        if self.state == State::Inside { push_reasoning(&held, events) } else { push_text(&held, events) }
+        if self.state == State::Inside { out.reasoning(&held) } else { out.text(&held) }
     }
 }
 
@@ -80,13 +80,13 @@ mod tests {
     use crate::AdapterEvent;
 
     fn split(declared: bool, pieces: &[&str]) -> (String, String) {
-        let (mut tags, mut events) = (ThinkTags::new(declared), Events::new());
+        let (mut tags, mut out) = (ThinkTags::new(declared), Output::default());
         for piece in pieces {
-            tags.text(piece, &mut events);
+            tags.text(piece, &mut out);
         }
-        tags.release(&mut events);
+        tags.release(&mut out);
         let (mut reasoning, mut said) = (String::new(), String::new());
-        for event in events {
+        for event in out.take() {
             match event.unwrap() {
                 AdapterEvent::Reasoning(piece) => reasoning += &piece,
                 AdapterEvent::Text(piece) => said += &piece,

@@ -1,12 +1,10 @@
 //! Tool calls, put together from fragments.
 
+use polyphony_domain::content::ToolCall;
 use serde_json::Value;
 
-use super::{
-    output::Events,
-    wire::{FunctionFragment, ToolFragment},
-};
-use crate::AdapterEvent;
+use super::wire::{FunctionFragment, ToolFragment};
+use crate::answer::Output;
 
 /// Most tool calls of one answer.
 const MOST_CALLS: usize = 256;
@@ -75,29 +73,31 @@ impl Tools {
     }
 
     /// Hands the calls out, complete.
-    pub(super) fn finish(&mut self, events: &mut Events) {
+    pub(super) fn finish(&mut self, out: &mut Output) {
         self.calls.sort_by_key(|call| call.index);
-        events.extend(self.calls.drain(..).map(|Call { id, name, arguments, .. }| {
-            let arguments = if arguments.trim().is_empty() { "{}".to_owned() } else { arguments };
-            Ok(AdapterEvent::ToolCall { id, name, arguments })
-        }));
+        for Call { id, name, arguments, .. } in self.calls.drain(..) {
+            out.tool_call(ToolCall { call_id: id, name, arguments: arguments.into(), opaque: None });
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use polyphony_domain::content::Part;
+
     use super::*;
+    use crate::AdapterEvent;
 
     fn assemble(fragments: &[&str]) -> Vec<(String, String, String)> {
-        let (mut tools, mut events) = (Tools::default(), Events::new());
+        let (mut tools, mut out) = (Tools::default(), Output::default());
         for fragment in fragments {
             assert!(tools.fragment(serde_json::from_str(fragment).unwrap()).is_ok());
         }
-        tools.finish(&mut events);
-        events
+        tools.finish(&mut out);
+        out.take()
             .into_iter()
             .map(|event| match event.unwrap() {
-                AdapterEvent::ToolCall { id, name, arguments } => (id, name, arguments),
+                AdapterEvent::Part(Part::ToolCall(it)) => (it.call_id, it.name, it.arguments.into_string()),
                 other => panic!("{other:?}"),
             })
             .collect()

@@ -16,6 +16,7 @@ pub(super) fn usage(raw: Value) -> Option<Usage> {
     let cached_input = detail("prompt_tokens_details", "cached_tokens")
         .or_else(|| number(&raw, "prompt_cache_hit_tokens"))
         .or_else(|| number(&raw, "cached_tokens"));
+    let cache_write = detail("prompt_tokens_details", "cache_write_tokens");
     let reasoning = detail("completion_tokens_details", "reasoning_tokens");
     // xAI counts reasoning beside the completion: then, and only then, the total says so.
     if let (Some(total), Some(reasoning)) = (number(&raw, "total_tokens"), reasoning)
@@ -24,7 +25,7 @@ pub(super) fn usage(raw: Value) -> Option<Usage> {
     {
         output = output.saturating_add(reasoning);
     }
-    Some(Usage { input, output, cached_input, reasoning, raw })
+    Some(Usage { input, output, cached_input, cache_write, reasoning, raw })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
+    de::{MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::Value;
 
@@ -19,6 +19,9 @@ pub(super) struct Chunk<'a> {
     pub(super) error: Option<Value>,
     #[serde(default)]
     pub(super) x_groq: Option<Groq>,
+    /// Addresses of sources.
+    #[serde(default)]
+    pub(super) citations: Option<Value>,
     /// An error's own fields, from hosts that don't wrap them (`object: "error"`, `message`, `detail`).
     #[serde(borrow, default)]
     pub(super) object: Loose<'a>,
@@ -63,8 +66,17 @@ pub(super) struct Delta<'a> {
     pub(super) reasoning_content: Loose<'a>,
     #[serde(borrow, default)]
     pub(super) reasoning: Loose<'a>,
+    /// OpenRouter's form; the text stands in `reasoning` as well.
+    #[serde(borrow, default)]
+    pub(super) reasoning_details: Loose<'a>,
     #[serde(borrow, default)]
     pub(super) refusal: Loose<'a>,
+    /// Sources.
+    #[serde(default)]
+    pub(super) annotations: Option<Value>,
+    /// Of models that speak.
+    #[serde(default)]
+    pub(super) audio: Option<Value>,
     #[serde(borrow, default)]
     pub(super) tool_calls: Option<Vec<ToolFragment<'a>>>,
     /// The form before `tool_calls`.
@@ -193,9 +205,4 @@ impl<'de: 'a, 'a> Deserialize<'de> for Loose<'a> {
 
         deserializer.deserialize_any(Any)
     }
-}
-
-/// Whether a text is a whole JSON value, for telling a cut event from a garbled one.
-pub(super) fn is_cut(text: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(text).is_err_and(|error| error.is_eof())
 }

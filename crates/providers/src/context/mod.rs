@@ -200,9 +200,9 @@ impl Sizes {
 /// What an adapter could not take over, for the receipt.
 pub fn note_losses(receipt: &mut Receipt, losses: &[Loss]) {
     receipt.convert(losses.iter().map(|loss| Converted {
-        what: loss.what.chars().take(200).collect(),
-        message_id: None,
-        why: "dialect".to_owned(),
+        what: loss.kind.as_str().to_owned(),
+        message_id: loss.message_id,
+        why: loss.reason.chars().take(200).collect(),
     }));
 }
 

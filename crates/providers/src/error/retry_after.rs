@@ -30,7 +30,7 @@ fn at(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
 }
 
 /// One value in any of the forms.
-fn wait(value: &str, now: DateTime<Utc>) -> Option<Duration> {
+pub(crate) fn wait(value: &str, now: DateTime<Utc>) -> Option<Duration> {
     if let Ok(number) = value.parse::<f64>() {
         return seconds(number);
     }

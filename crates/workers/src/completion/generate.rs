@@ -3,10 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use polyphony_domain::{
-    chunk_map::ChunkKind,
-    content::{Part, ToolCall},
-};
+use polyphony_domain::{chunk_map::ChunkKind, content::Part};
 use polyphony_providers::{Adapter, AdapterEvent, FinishReason, ProviderError, ProviderKey, Rendered, Usage};
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +32,7 @@ pub(super) enum Ended {
 pub(super) struct Report {
     /// The newest usage that the provider reported.
     pub(super) usage: Option<Usage>,
-    /// Tool calls, in order.
+    /// What came besides text and reasoning, in order.
     pub(super) parts: Vec<Part>,
     /// Whether the provider took the request on: only then does it cost anything.
     pub(super) accepted: bool,
@@ -125,9 +122,8 @@ impl Generation<'_> {
                     Some(Ok(AdapterEvent::Reasoning(text))) => emitter.push(ChunkKind::Reasoning, &text),
                     Some(Ok(AdapterEvent::Usage(usage))) => report.usage = Some(usage),
                     Some(Ok(AdapterEvent::Finish(reason))) => finish = Some(reason),
-                    Some(Ok(AdapterEvent::ToolCall { id, name, arguments })) => {
-                        report.called(id, name, arguments);
-                    }
+                    Some(Ok(AdapterEvent::Part(part))) => report.keep(part),
+                    Some(Ok(AdapterEvent::Limits(limits))) => self.call.heed(limits),
                     Some(Err(error)) => return Ended::Failed(error),
                     None => return Ended::Finished(finish.unwrap_or(FinishReason::Stop)),
                 },
@@ -138,11 +134,16 @@ impl Generation<'_> {
 }
 
 impl Report {
-    /// Keeps a tool call; its id is replaced where the provider gave none, or the same twice.
-    fn called(&mut self, id: String, name: String, arguments: String) {
-        let taken = self.parts.iter().any(|part| matches!(part, Part::ToolCall(call) if call.call_id == id));
-        let call_id = if id.is_empty() || taken { format!("call_{}", uuid::Uuid::now_v7().simple()) } else { id };
-        self.parts.push(Part::ToolCall(ToolCall { call_id, name, arguments: arguments.into(), opaque: None }));
+    /// Keeps a part. The id of a tool call is replaced where the provider gave none, or the same twice.
+    fn keep(&mut self, mut part: Part) {
+        if let Part::ToolCall(call) = &mut part {
+            let id = &call.call_id;
+            let taken = self.parts.iter().any(|kept| matches!(kept, Part::ToolCall(kept) if kept.call_id == *id));
+            if id.is_empty() || taken {
+                call.call_id = format!("call_{}", uuid::Uuid::now_v7().simple());
+            }
+        }
+        self.parts.push(part);
     }
 }
 

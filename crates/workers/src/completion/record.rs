@@ -100,7 +100,7 @@ fn as_reported(usage: Usage) -> UsageRecord {
         input: usage.input,
         output: usage.output,
         cached_input: usage.cached_input.unwrap_or(0),
-        cache_write: 0,
+        cache_write: usage.cache_write.unwrap_or(0),
         reasoning: usage.reasoning.unwrap_or(0),
         estimated: false,
         raw: usage.raw.to_string(),

@@ -15,7 +15,7 @@ use std::{
 };
 
 use polyphony_domain::ids::KeyId;
-use polyphony_providers::{ErrorKind, ProviderError};
+use polyphony_providers::{Allowance, ErrorKind, Limits, ProviderError};
 
 pub(crate) use self::budget::pause;
 use self::{
@@ -159,6 +159,17 @@ impl Switchboard {
         may
     }
 
+    /// Leaves a slot alone until a limit that is used up is whole again.
+    fn heed(&self, slot: &Slot, limits: Limits, now: Instant) {
+        let used_up = |allowance: &Allowance| allowance.remaining == 0;
+        let waits =
+            [limits.requests, limits.tokens].into_iter().flatten().filter(used_up).filter_map(|used| used.reset);
+        let Some(wait) = waits.max() else { return };
+        let mut slots = self.slots();
+        let health = slots.entry(slot.clone()).or_default();
+        health.cooling_until = health.cooling_until.max(Some(now + wait.min(LONGEST_BELIEVED)));
+    }
+
     fn learn(&self, slot: &Slot, result: Result<(), &ProviderError>, now: Instant) {
         let mut slots = self.slots();
         let health = slots.entry(slot.clone()).or_default();
@@ -207,6 +218,11 @@ impl Call {
     /// What it goes out with.
     pub(crate) const fn slot(&self) -> &Slot {
         &self.slot
+    }
+
+    /// What the provider still allows.
+    pub(crate) fn heed(&self, limits: Limits) {
+        self.board.heed(&self.slot, limits, Instant::now());
     }
 
     /// What came of a try.
