@@ -8,7 +8,6 @@ use polyphony_domain::{
 use polyphony_eventstore::{Effect, Root, api_keys::label};
 use serde::Deserialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::{check_base_url, check_secret, hint, key_of};
 use crate::{
