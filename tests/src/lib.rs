@@ -52,6 +52,13 @@ impl Deployment {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Runs a command of the operator's to its end, expects that it fails, and gives back what it complains about.
+    pub async fn fails(&self, args: &[&str]) -> String {
+        let output = polyphony_testkit::run(args, self.envs());
+        assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stderr).unwrap()
+    }
+
     /// One number from the database.
     pub async fn count(&self, sql: &str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.database.pool).await.unwrap()

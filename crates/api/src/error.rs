@@ -7,6 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use polyphony_domain::catalog::Unfit;
 use polyphony_eventstore::{ExecuteError, StoreError, error::Refused};
 use polyphony_projections::ProjectionError;
 use serde::Serialize;
@@ -61,6 +62,14 @@ impl ApiError {
         let mut error = Self::new(StatusCode::BAD_REQUEST, "VALIDATION_FAILED", format!("{field}: {reason}"));
         error.details.insert("fields".to_owned(), json!({ field: reason }));
         error
+    }
+
+    /// A model can't do what is asked.
+    pub fn unfit(unfit: &[Unfit]) -> Self {
+        let first = unfit.first().map(|unfit| format!("{}: {}", unfit.field, unfit.reason)).unwrap_or_default();
+        let fields: Map<String, Value> =
+            unfit.iter().map(|unfit| (unfit.field.to_owned(), Value::from(unfit.reason.as_str()))).collect();
+        Self::new(StatusCode::BAD_REQUEST, "VALIDATION_FAILED", first).with_detail("fields", fields)
     }
 
     /// The field that was refused, and why.

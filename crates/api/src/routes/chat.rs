@@ -77,13 +77,6 @@ fn check(state: &AppState, body: &Completion) -> Result<(), ApiError> {
     if !body.attachments.is_empty() {
         return Err(ApiError::invalid("attachments", "files are not offered yet"));
     }
-    let params = &body.params;
-    if params.temperature.is_some_and(|value| !(0.0..=2.0).contains(&value)) {
-        return Err(ApiError::invalid("params.temperature", "must be from 0 to 2"));
-    }
-    if params.top_p.is_some_and(|value| !(0.0..=1.0).contains(&value)) {
-        return Err(ApiError::invalid("params.top_p", "must be from 0 to 1"));
-    }
     Ok(())
 }
 
@@ -121,9 +114,10 @@ async fn choose<'a>(
 }
 
 async fn first_usable(state: &AppState, owner: AccountId) -> Result<&Model, ApiError> {
-    let keyed = state.store.keyed_providers(owner).await?;
+    let (keyed, now) = (state.store.keyed_providers(owner).await?, Utc::now());
     let usable = |model: &&Model| {
-        model.provider != "demo" && (keyed.contains(&model.provider) || !state.registry.needs_key(&model.provider))
+        let is_choice = model.provider != "demo" && !model.is_retired(now);
+        is_choice && (keyed.contains(&model.provider) || !state.registry.needs_key(&model.provider))
     };
     let models = state.catalog.models().iter();
     models
@@ -176,14 +170,11 @@ async fn ask(
     let session = sessions::owned(state, caller.account_id, session_id);
     let (session, (parent, guard)) = tokio::try_join!(session, parent(state, session_id, body.parent_id))?;
     let (model, key_id) = choose(state, caller.account_id, body.model_id.as_deref(), &session).await?;
-    if body.params.max_tokens.is_some_and(|most| most == 0 || most > model.max_output) {
-        let reason = format!("must be from 1 to {} for this model", model.max_output);
-        return Err(ApiError::invalid("params.max_tokens", reason));
-    }
     let (turn_id, answer_id) = (TurnId::new(Uuid::now_v7()), AnswerId::new(Uuid::now_v7()));
     let owner_id = caller.account_id;
     let place = AnswerPlace { answer_id, turn_id, session_id, owner_id };
     let request = AnswerRequest { model: model.reference(), params: body.params, key_id, ..AnswerRequest::default() };
+    model.check(&request, &[]).map_err(|unfit| ApiError::unfit(&unfit))?;
     let new = NewAnswer { answer_id, request };
     let prompt = Prompt { session_id, parent, content: body.content.into(), ..Prompt::default() };
     let data = json!({"message_id": answer_id, "user_message_id": turn_id});
