@@ -12,7 +12,7 @@ use std::{
 
 use cqrs_es::{Aggregate, AggregateContext, AggregateError, CqrsFramework, DomainEvent, EventEnvelope, EventStore};
 use polyphony_domain::{ids::EventId, record::Cursor};
-use polyphony_platform::vault::Dek;
+use polyphony_platform::{failpoint, mutated, vault::Dek};
 use rand::Rng;
 use serde_json::Value;
 use sqlx::{PgConnection, Row};
@@ -328,14 +328,22 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         if let Some(wrapped) = &new_key {
             keys::insert(&mut *transaction, self.root.id(), self.owner, wrapped).await?;
         }
-        if let (Some((idempotency, respond)), Some(account_key)) = (&self.idempotency, &account_key) {
+        if let (Some((idempotency, respond)), Some(account_key)) = (&self.idempotency, &account_key)
+            && !mutated!("forget_idempotency")
+        {
             idempotency.remember(&mut transaction, account_key, &respond(&context.aggregate)).await?;
         }
         let mut after = Aftermath::default();
         for effect in effects.into_iter().flatten() {
             effect.apply(&mut transaction, self.store.seats, &mut after).await?;
         }
+        failpoint!("store.before_commit" of A::TYPE);
+        if mutated!("reply_without_commit") && A::TYPE == "turn" && context.version == 0 {
+            transaction.rollback().await?;
+            return Ok(Written { count, cursor });
+        }
         transaction.commit().await?;
+        failpoint!("store.after_commit" of A::TYPE);
         if new_key.is_some() {
             self.store.keys.remember(self.root.id(), Some(key));
         }
@@ -358,7 +366,8 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         };
         let metadata: serde_json::Map<String, Value> =
             metadata.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
-        for (event, sequence) in events.into_iter().zip(context.version + 1..) {
+        let first = context.version + if mutated!("skip_sequence") { 2 } else { 1 };
+        for (event, sequence) in events.into_iter().zip(first..) {
             let event_id = EventId::new(Uuid::now_v7());
             let (event_type, event_version) = (event.event_type(), event.event_version());
             let binding = Binding {

@@ -14,6 +14,7 @@ mod wire;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use polyphony_platform::patience;
 use reqwest::{Client, RequestBuilder, Response, header};
 use tokio::time::timeout;
 use url::Url;
@@ -48,10 +49,10 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            head: Duration::from_secs(90),
-            idle: Duration::from_secs(60),
-            content: Duration::from_secs(180),
-            trailer: Duration::from_secs(10),
+            head: patience!("provider.head", Duration::from_secs(90)),
+            idle: patience!("provider.idle", Duration::from_secs(60)),
+            content: patience!("provider.content", Duration::from_secs(180)),
+            trailer: patience!("provider.trailer", Duration::from_secs(10)),
             drain: Duration::from_millis(250),
         }
     }

@@ -14,6 +14,7 @@ use polyphony_eventstore::{
     CommandContext, StoreError,
     load::{SessionLog, Versioned},
 };
+use polyphony_platform::{failpoint, mutated};
 use polyphony_providers::{Adapter, ErrorKind, ProviderError, ProviderKey};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -104,7 +105,9 @@ impl Worker<'_> {
     }
 
     async fn run(&self) -> Result<Outcome, StoreError> {
+        failpoint!("worker.job_received");
         let Some(mut started) = self.start().await? else { return Ok(Outcome::Settled) };
+        failpoint!("worker.after_lease");
         let answer_id = self.job().answer_id;
         let live = Live::default();
         live.begin(started.attempt, &started.answer.model.name);
@@ -137,6 +140,9 @@ impl Worker<'_> {
                 }
                 Ended::Finished(_) | Ended::Stopped | Ended::Failed(_) => emitter.flush(),
             }
+            if mutated!("skip_fence") {
+                self.usurp(&mut started).await?;
+            }
             let next = self.next(&started, &mut trail, &made.ended, &live).await?;
             let shown = live.lock().clone();
             let record = self.record(&started, &mut made, shown, emitter.first_chunk).await;
@@ -148,7 +154,10 @@ impl Worker<'_> {
                 live.begin(started.attempt, &started.answer.model.name);
                 continue;
             }
-            if let Some(answer) = self.store_end(&started, end(made.ended, record)).await? {
+            failpoint!("worker.before_end_event");
+            let stored = self.store_end(&started, end(made.ended, record)).await?;
+            failpoint!("worker.after_end_event");
+            if let Some(answer) = stored {
                 self.announce(&answer, &mut emitter);
                 emitter.settle().await;
                 self.deps.bus.poke_relay().await;
@@ -156,6 +165,14 @@ impl Worker<'_> {
             drop(serving);
             return Ok(Outcome::Settled);
         }
+    }
+
+    /// The mistake of a worker that thinks the newest attempt its own.
+    async fn usurp(&self, started: &mut Started) -> Result<(), StoreError> {
+        let (aggregate, version) = self.deps.store.load::<Turn>(self.job().turn_id.as_uuid()).await?;
+        started.attempt = aggregate.answers.get(&self.job().answer_id).map_or(started.attempt, |answer| answer.attempt);
+        started.turn = Versioned { aggregate, version };
+        Ok(())
     }
 
     /// What is to be tried next: only after a failure, and only while no text was shown.
@@ -241,6 +258,9 @@ impl Worker<'_> {
         let mut window = Window::Whole;
         loop {
             let rendered = prepare(&started.log, self.job().turn_id, answer, model, &*adapter, window);
+            if mutated!("log_prompt") {
+                tracing::info!(body = %String::from_utf8_lossy(&rendered.body), "asking");
+            }
             let digest = Sha256::digest(&rendered.body);
             let request_hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             let ended = generation.run(&rendered, emitter, &mut report).await;

@@ -7,6 +7,7 @@ use polyphony_domain::{
     chunk_map::ChunkKind,
     content::{Part, ToolCall},
 };
+use polyphony_platform::{failpoint, mutated};
 use polyphony_providers::{Adapter, AdapterEvent, FinishReason, ProviderError, ProviderKey, Rendered, Usage};
 use tokio_util::sync::CancellationToken;
 
@@ -90,7 +91,8 @@ impl Generation<'_> {
                 Ended::Stopped | Ended::Lost | Ended::HandOver => {}
             }
             let Ended::Failed(error) = &ended else { return ended };
-            if attempt == TRIES || !emitter.is_untouched() || !error.retryable() {
+            let untouched = emitter.is_untouched() || mutated!("retry_after_text");
+            if attempt == TRIES || !untouched || !error.retryable() {
                 return ended;
             }
             let wait = pause(attempt, error.retry_after);
@@ -106,6 +108,7 @@ impl Generation<'_> {
     }
 
     async fn once(&self, rendered: &Rendered, emitter: &mut Emitter, report: &mut Report) -> Ended {
+        failpoint!("worker.before_connect");
         let mut stream = tokio::select! {
             biased;
             ended = self.interrupts.any() => return ended,
@@ -114,6 +117,7 @@ impl Generation<'_> {
                 Err(error) => return Ended::Failed(error),
             },
         };
+        failpoint!("worker.after_headers");
         report.accepted = true;
         let mut finish = None;
         loop {
@@ -121,9 +125,12 @@ impl Generation<'_> {
                 biased;
                 ended = self.interrupts.any() => return ended,
                 event = stream.next() => match event {
-                    Some(Ok(AdapterEvent::Text(text))) => emitter.push(ChunkKind::Text, &text),
+                    Some(Ok(AdapterEvent::Text(text))) => {
+                        emitter.push(ChunkKind::Text, &text);
+                        failpoint!("worker.after_chunk");
+                    }
                     Some(Ok(AdapterEvent::Reasoning(text))) => emitter.push(ChunkKind::Reasoning, &text),
-                    Some(Ok(AdapterEvent::Usage(usage))) => report.usage = Some(usage),
+                    Some(Ok(AdapterEvent::Usage(usage))) => report.used(usage),
                     Some(Ok(AdapterEvent::Finish(reason))) => finish = Some(reason),
                     Some(Ok(AdapterEvent::ToolCall { id, name, arguments })) => {
                         report.called(id, name, arguments);
@@ -138,6 +145,15 @@ impl Generation<'_> {
 }
 
 impl Report {
+    /// Keeps a report of usage; each is cumulative, so the newest counts.
+    fn used(&mut self, mut usage: Usage) {
+        if let (true, Some(before)) = (mutated!("sum_usage"), &self.usage) {
+            usage.input += before.input;
+            usage.output += before.output;
+        }
+        self.usage = Some(usage);
+    }
+
     /// Keeps a tool call; its id is replaced where the provider gave none, or the same twice.
     fn called(&mut self, id: String, name: String, arguments: String) {
         let taken = self.parts.iter().any(|part| matches!(part, Part::ToolCall(call) if call.call_id == id));

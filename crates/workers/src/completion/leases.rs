@@ -8,6 +8,7 @@ use std::{
 
 use futures::StreamExt;
 use polyphony_domain::ids::AnswerId;
+use polyphony_platform::{failpoint, mutated};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -98,6 +99,7 @@ impl Leases {
         if running.is_empty() {
             return;
         }
+        failpoint!("worker.heartbeat", return);
         let lease = Duration::from_secs(self.deps.config.lease_seconds.into());
         match self.deps.store.renew_leases(&self.deps.name, &running, self.deps.config.lease_seconds).await {
             Ok(kept) => {
@@ -113,6 +115,7 @@ impl Leases {
                             }
                         }
                         // Ended just now by this very process, or taken over: the attempt itself can tell.
+                        None if mutated!("skip_fence") => {}
                         None => held.signals.lost.cancel(),
                     }
                 }

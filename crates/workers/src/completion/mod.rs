@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 use polyphony_bus::{Bus, wire::JobClass};
 use polyphony_domain::catalog::Catalog;
 use polyphony_eventstore::Store;
-use polyphony_platform::{config::WorkerConfig, http::EgressPolicy};
+use polyphony_platform::{config::WorkerConfig, failpoint, http::EgressPolicy, mutated};
 use polyphony_providers::registry::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -77,6 +77,9 @@ pub async fn run(deps: Deps, stop: CancellationToken) -> Result<(), polyphony_bu
         attempts.spawn(async move {
             let _permit = permit;
             let answer = delivery.job.answer_id;
+            if mutated!("ack_early") {
+                delivery.ack().await.unwrap_or_default();
+            }
             let mut work = tokio::spawn(attempt::run(deps.clone(), leases.clone(), delivery.clone(), hand_over));
             let heartbeat = Duration::from_secs(deps.config.heartbeat_seconds.into());
             let finished = loop {
@@ -92,6 +95,7 @@ pub async fn run(deps: Deps, stop: CancellationToken) -> Result<(), polyphony_bu
                 leases.release(answer);
                 Outcome::Retry(Duration::from_secs(1))
             });
+            failpoint!("worker.before_ack", return);
             let acked = match outcome {
                 Outcome::Settled => delivery.ack().await,
                 Outcome::Retry(after) => delivery.nak(after).await,
