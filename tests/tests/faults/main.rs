@@ -4,6 +4,9 @@
 
 mod api;
 mod bus;
+mod database;
+mod nodes;
 mod processes;
 mod provider;
+mod views;
 mod worker;

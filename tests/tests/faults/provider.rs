@@ -48,7 +48,7 @@ const CASES: [Case; 36] = [
     ("n1-b1000000", "done", "stop", 1),
     ("n20000-i0", "done", "stop", 1),
     ("noise", "done", "stop", 1),
-    ("tools", "done", "stop", 1),
+    ("tools", "done", "tool_calls", 1),
 ];
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! Workers die, stand still and are overtaken.
 
-use polyphony_testkit::emulator::Ended;
+use std::time::Duration;
+
+use polyphony_testkit::emulator::{Ended, Script};
 use polyphony_tests::{Cluster, Person, Sampler, audit::audit, eventually, history::History, load::crowd};
 
 const ENDS_AT: [&str; 9] = [
@@ -44,8 +46,12 @@ async fn a_worker_that_stood_still_and_wakes_up_changes_nothing() {
     let [api, _, _, zombie] = cluster.start_all(["api", "relay", "projector", "worker"]).await;
     let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
     let person = Person::register(&[cluster.url(api)], &history).await;
-    let session = person.session("emu/plain-n300-i10").await;
-    let mut asking = person.asking(session, "emu/plain-n300-i10");
+    let session = person.session("emu/plain").await;
+    // As long as it takes.
+    cluster
+        .emulator
+        .script("plain", Some(Script { pieces: 20_000, pause: Duration::from_millis(10), ..Script::default() }));
+    let mut asking = person.asking(session, "emu/plain");
     asking.until_text(500).await;
     cluster.role(zombie).freeze();
     let second = cluster.start("worker", &[]).await;
@@ -60,6 +66,7 @@ async fn a_worker_that_stood_still_and_wakes_up_changes_nothing() {
     eventually("the zombie ends its call", hung_up).await;
     cluster.role(second).kill9();
     cluster.role(zombie).kill9();
+    cluster.emulator.script("plain", None);
     cluster.start("worker", &[]).await;
     asking.to_end().await;
     let ask = asking.finish();
@@ -96,7 +103,7 @@ async fn a_panic_is_the_end_of_an_attempt_and_of_the_answer_at_last() {
     let mut cluster = Cluster::new(&[], "").await;
     let [api, ..] = cluster.start_all(["api", "relay", "projector"]).await;
     let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
-    let worker = cluster.start("worker", &[("POLYPHONY_FAILPOINTS", "worker.after_chunk=panic@1*5")]).await;
+    let worker = cluster.start("worker", &[("POLYPHONY_FAILPOINTS", "worker.after_chunk=panic@1*8")]).await;
     let person = Person::register(&[cluster.url(api)], &history).await;
     let session = person.session("emu/plain").await;
     let poisoned = person.ask(session, "emu/plain").await;

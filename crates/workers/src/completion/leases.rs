@@ -73,11 +73,12 @@ impl Leases {
         }
     }
 
-    /// The attempt is over.
-    pub(super) fn release(&self, answer: AnswerId) {
+    /// The attempt is over; says which it was, if one was begun.
+    pub(super) fn release(&self, answer: AnswerId) -> Option<u32> {
         let mut held = self.held();
-        held.remove(&answer);
+        let ended = held.remove(&answer);
         metrics::gauge!("polyphony_answers_in_flight").set(held.len() as f64);
+        ended.map(|held| held.attempt).filter(|attempt| *attempt > 0)
     }
 
     /// Renews all leases with every heartbeat, until `finished`.

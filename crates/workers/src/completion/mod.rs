@@ -89,12 +89,19 @@ pub async fn run(deps: Deps, stop: CancellationToken) -> Result<(), polyphony_bu
                     Err(_) => delivery.progress().await.unwrap_or_default(),
                 }
             };
+            let mut broken = None;
             let outcome = finished.unwrap_or_else(|error| {
                 // A panic in one attempt is that attempt's end, not the worker's. The next attempt may fare better.
                 tracing::error!(%answer, panic = error.is_panic(), "an attempt broke");
-                leases.release(answer);
+                broken = leases.release(answer);
                 Outcome::Retry(Duration::from_secs(1))
             });
+            // Its lease is given back, so that the next attempt needn't wait for its end.
+            if let Some(attempt) = broken
+                && let Err(error) = deps.store.hand_over(&deps.name, answer, attempt).await
+            {
+                tracing::warn!(%answer, error = &error as &dyn std::error::Error, "a lease could not be given back");
+            }
             failpoint!("worker.before_ack", return);
             let acked = match outcome {
                 Outcome::Settled => delivery.ack().await,
