@@ -47,7 +47,8 @@ pub(super) fn money(ledger: &Ledger, calls: &[Call]) -> Verdict {
                     && call.text == record.text.as_str()
                     && call.ended.is_some_and(|(_, how)| how == Ended::Sent)
             });
-            let reported = whole.is_some_and(|call| call.billed.is_some());
+            // A report of nothing at all is none: the product counts for itself then.
+            let reported = whole.and_then(|call| call.billed).is_some_and(|billed| billed.input + billed.output > 0);
             verdict.expect(!(record.usage.estimated && reported), || format!("{id}: the report of usage was lost"));
         }
     }
