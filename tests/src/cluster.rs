@@ -25,7 +25,7 @@ enum Postgres {
     /// A database in the shared server.
     Shared(TestDatabase),
     /// A server that may be killed.
-    Own(Private, PgPool),
+    Own(Box<Private>, PgPool),
 }
 
 /// The deployment.
@@ -77,7 +77,7 @@ impl Cluster {
         let url = postgres.url().to_owned();
         migrate(&url).await;
         let pool = PgPoolOptions::new().max_connections(4).test_before_acquire(true).connect_lazy(&url).unwrap();
-        Self::on(Postgres::Own(postgres, pool), &url, settings, models).await
+        Self::on(Postgres::Own(Box::new(postgres), pool), &url, settings, models).await
     }
 
     async fn on(postgres: Postgres, database_url: &str, extra: &[(&str, &str)], models: &str) -> Self {
@@ -208,7 +208,7 @@ impl Cluster {
     }
 
     /// The Postgres server of one's own, if it is one.
-    pub const fn own_postgres(&self) -> Option<&Private> {
+    pub fn own_postgres(&self) -> Option<&Private> {
         match &self.postgres {
             Postgres::Own(server, _) => Some(server),
             Postgres::Shared(_) => None,

@@ -22,6 +22,8 @@ use crate::{
 
 /// The longest silence on a stream; heartbeats come more often.
 const SILENCE: Duration = Duration::from_secs(20);
+/// How long a person waits for an answer unless told otherwise.
+pub const PATIENCE: Duration = Duration::from_secs(90);
 /// The pause before something is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,7 +65,7 @@ impl Person {
             name,
             count: Arc::default(),
             history: history.clone(),
-            patience: Duration::from_secs(90),
+            patience: PATIENCE,
             tries: u32::MAX,
         }
     }

@@ -1,13 +1,16 @@
 //! Many people at once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::task::JoinHandle;
 
-use crate::{Person, history::History};
+use crate::{Person, driver::PATIENCE, history::History};
 
 /// People who ask until they are told to stop, each in sessions of one's own.
 pub struct Load {
@@ -52,16 +55,31 @@ impl Load {
     }
 }
 
-/// `people` ask `asks` times each, all at once.
+/// `people` ask `asks` times each, all at once. Who gets no answer asks no more.
 pub async fn crowd(nodes: &[String], history: &History, people: usize, asks: usize, model: &str) {
+    patient_crowd(nodes, history, people, asks, model, PATIENCE).await;
+}
+
+/// Like [`crowd`], of people with this patience.
+pub async fn patient_crowd(
+    nodes: &[String],
+    history: &History,
+    people: usize,
+    asks: usize,
+    model: &str,
+    patience: Duration,
+) {
     let mut tasks = Vec::new();
     for _ in 0..people {
-        let person = Person::register(nodes, history).await;
+        let mut person = Person::register(nodes, history).await;
+        person.patience = patience;
         let model = model.to_owned();
         tasks.push(tokio::spawn(async move {
             let session = person.session(&model).await;
             for _ in 0..asks {
-                person.ask(session, &model).await;
+                if person.ask(session, &model).await.left {
+                    break;
+                }
             }
         }));
     }

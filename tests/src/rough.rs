@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{Cluster, Person, Sampler, audit::Report, history::History, load::crowd};
+use crate::{Cluster, Person, Sampler, audit::Report, history::History, load::patient_crowd};
 
 /// A mistake, what it is, and the invariants that it breaks; none for one that the product bears.
 pub const MUTATIONS: [(&str, &str, &[&str]); 15] = [
@@ -24,6 +24,8 @@ pub const MUTATIONS: [(&str, &str, &[&str]); 15] = [
     ("ack_early", "a job is acknowledged before it is done: the bus promises nothing, so nothing breaks", &[]),
 ];
 
+/// So long a person waits on the course: as long as a sound product may need at most on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
 const MODELS: &str = "cut-first1,twice-i5,plain-n200-i20";
 
 /// Goes the course with a mistake built in, or with none.
@@ -47,12 +49,12 @@ pub async fn course(mutation: &str) -> Report {
 
     // Commits that are late, beside others.
     let (one, other) = ([good.clone()], [slow]);
-    let late = crowd(&other, &history, 3, 2, "emu/plain-n5-i0");
-    let busy = crowd(&one, &history, 4, 4, "emu/plain-n5-i0");
+    let late = patient_crowd(&other, &history, 3, 2, "emu/plain-n5-i0", PATIENCE);
+    let busy = patient_crowd(&one, &history, 4, 4, "emu/plain-n5-i0", PATIENCE);
     tokio::join!(late, busy);
 
     // A worker stands still, is overtaken and wakes up; meanwhile a stream that breaks off and one with two reports.
-    let person = impatient(Person::register(&[good.clone()], &history).await);
+    let person = impatient(Person::register(std::slice::from_ref(&good), &history).await);
     let [long, cut, twice] = ["emu/plain-n200-i20", "emu/cut-first1", "emu/twice-i5"];
     let session = person.session(long).await;
     let mut asking = person.asking(session, long);
@@ -85,8 +87,8 @@ pub async fn course(mutation: &str) -> Report {
     crate::audit::audit(&mut cluster, &history, sampler).await
 }
 
-/// Somebody who waits for so long as a sound product may need at most.
+/// Somebody with the patience of the course.
 fn impatient(mut person: Person) -> Person {
-    person.patience = Duration::from_secs(25);
+    person.patience = PATIENCE;
     person
 }
