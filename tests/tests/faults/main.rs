@@ -5,6 +5,7 @@
 mod api;
 mod bus;
 mod database;
+mod edges;
 mod nodes;
 mod processes;
 mod provider;
