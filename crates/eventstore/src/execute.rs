@@ -28,8 +28,10 @@ use crate::{
     seats::Aftermath,
 };
 
+/// Longest pause of a command that met a conflict, in milliseconds.
+const LONGEST_JITTER_MS: u64 = 500;
 /// How often a command that met a conflict is decided again.
-const RETRIES: u32 = 5;
+const RETRIES: u32 = 8;
 
 /// The session or account whose data key seals the events.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +146,7 @@ where
     /// Executes the command.
     ///
     /// # Errors
-    /// The aggregate's refusal, [`ExecuteError::Conflict`] after five tries, or the store's failure. Nothing was
+    /// The aggregate's refusal, [`ExecuteError::Conflict`] after some tries, or the store's failure. Nothing was
     /// appended, unless the connection broke during the commit itself.
     pub async fn run(mut self, id: Uuid, command: A::Command) -> Result<Executed<A>, ExecuteError<A::Error>> {
         let started = Instant::now();
@@ -163,7 +165,8 @@ where
                     metrics::counter!("polyphony_append_conflicts_total").increment(1);
                     tries += 1;
                     self.known = None;
-                    let jitter = rand::rng().random_range(1..=4_u64 << tries);
+                    // Wide enough for dozens of commands on one aggregate to find their turn.
+                    let jitter = rand::rng().random_range(1..=(8_u64 << tries).min(LONGEST_JITTER_MS));
                     tokio::time::sleep(Duration::from_millis(jitter)).await;
                 }
                 Err(AggregateError::AggregateConflict) => break Err(ExecuteError::Conflict),

@@ -104,11 +104,16 @@ impl fmt::Display for Report {
     }
 }
 
-/// Waits until the healed deployment is at rest, then judges the run.
+/// Waits until the healed deployment is at rest, a minute at most, then judges the run.
 pub async fn audit(cluster: &mut Cluster, history: &History, sampler: Sampler) -> Report {
+    audit_within(cluster, history, sampler, Duration::from_secs(60)).await
+}
+
+/// Like [`audit`]; the deployment may take so long to come to rest, and half of it to answer again.
+pub async fn audit_within(cluster: &mut Cluster, history: &History, sampler: Sampler, patience: Duration) -> Report {
     let mut rest = Verdict::of("I10");
-    stores::rest(cluster, &mut rest, Duration::from_secs(60)).await;
-    stores::revive(cluster, history, &mut rest).await;
+    stores::rest(cluster, &mut rest, patience).await;
+    stores::revive(cluster, history, &mut rest, patience / 2).await;
     let asks = history.asks();
     let calls = cluster.emulator.calls();
     let ledger = Ledger::read(&cluster.store().await).await;

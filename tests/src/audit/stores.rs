@@ -11,8 +11,6 @@ use tokio::time::sleep;
 use super::{Ledger, Verdict};
 use crate::{Cluster, Person, cluster::PROVIDER_KEY, history::History};
 
-/// The longest that a healed deployment may take until a prompt is answered again.
-const REVIVAL: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What must have come to rest, as a number that is then 0.
@@ -45,20 +43,20 @@ pub(super) async fn rest(cluster: &Cluster, verdict: &mut Verdict, patience: Dur
 }
 
 /// I10: whoever asks now is answered, on every node.
-pub(super) async fn revive(cluster: &mut Cluster, history: &History, verdict: &mut Verdict) {
+pub(super) async fn revive(cluster: &mut Cluster, history: &History, verdict: &mut Verdict, patience: Duration) {
     let nodes: Vec<_> =
         cluster.alive().into_iter().filter(|(_, kind)| ["api", "all"].contains(&kind.as_str())).collect();
     for (node, _) in nodes {
         let base = [cluster.url(node)];
         let begun = Instant::now();
         let mut person = Person::register(&base, history).await;
-        person.patience = REVIVAL;
+        person.patience = patience;
         let session = person.session("emu/plain-n5-i0").await;
         let ask = person.ask(session, "emu/plain-n5-i0").await;
         let done = ask.end.as_ref().is_some_and(|(event, _)| event == "done");
         verdict.expect(done, || format!("{}: no answer {} s after the faults", base[0], begun.elapsed().as_secs()));
     }
-    rest(cluster, verdict, REVIVAL).await;
+    rest(cluster, verdict, patience).await;
 }
 
 /// I7, as far as it can be seen afterwards.

@@ -103,11 +103,13 @@ async fn mutations(only: Option<&str>) -> bool {
         say(&format!("without a mistake: {}\n{report}", if report.red().is_empty() { "green" } else { "RED" }));
     }
     for (name, what, breaks) in rough::MUTATIONS.iter().filter(|(name, ..)| chosen(name)) {
+        let begun = Instant::now();
         let red = rough::course(name).await.red();
         let found = if breaks.is_empty() { red.is_empty() } else { breaks.iter().any(|id| red.contains(id)) };
         held &= found;
         let word = if found { "found" } else { "NOT FOUND" };
-        say(&format!("{name:<26} {word:<10} red: {red:?}, expected one of {breaks:?} ({what})"));
+        let seconds = begun.elapsed().as_secs();
+        say(&format!("{name:<26} {word:<10} red: {red:?}, expected one of {breaks:?}, {seconds} s ({what})"));
     }
     held
 }
