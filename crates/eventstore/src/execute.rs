@@ -343,7 +343,7 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         failpoint!("store.before_commit" of A::TYPE);
         if mutated!("reply_without_commit") && A::TYPE == "turn" && context.version == 0 {
             transaction.rollback().await?;
-            return Ok(Written { count, cursor });
+            return Ok(Written { count, cursor, after });
         }
         transaction.commit().await?;
         failpoint!("store.after_commit" of A::TYPE);
