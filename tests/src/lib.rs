@@ -1,13 +1,26 @@
 //! A deployment of the real product for one test, and a client that speaks the contract.
 #![expect(clippy::unwrap_used, reason = "test support: what fails here is a failed test")]
 
+pub mod audit;
 mod client;
+pub mod cluster;
+pub mod driver;
+pub mod history;
+pub mod load;
+pub mod nemesis;
+pub mod rough;
+mod sampler;
 
 use std::collections::HashMap;
 
 use polyphony_testkit::{ClickhouseDatabase, Private, Role, TestDatabase, clickhouse_database, database, private_nats};
 
-pub use self::client::{Client, Event, Stream, read};
+pub use self::{
+    client::{Client, Event, Stream, read},
+    cluster::{Cluster, Node},
+    driver::{Asking, Person},
+    sampler::Sampler,
+};
 
 /// A database, a message bus and an analytics database of one's own.
 pub struct Deployment {

@@ -34,6 +34,14 @@ pub fn run(what: &str, args: &[String], envs: &[(&str, &str)]) -> Result<()> {
 /// # Errors
 /// The build failed; cargo has said why.
 pub fn build(packages: &[&str], release: bool) -> Result<PathBuf> {
+    build_with(packages, release, &[])
+}
+
+/// Like [`build`], with further arguments.
+///
+/// # Errors
+/// The build failed; cargo has said why.
+pub fn build_with(packages: &[&str], release: bool, further: &[&str]) -> Result<PathBuf> {
     let mut args = vec!["build".to_owned()];
     for package in packages {
         args.extend(["--package".to_owned(), (*package).to_owned()]);
@@ -41,6 +49,7 @@ pub fn build(packages: &[&str], release: bool) -> Result<PathBuf> {
     if release {
         args.push("--release".to_owned());
     }
+    args.extend(further.iter().map(|argument| (*argument).to_owned()));
     run("the build", &args, &[])?;
     // This very program lies in target/<profile>/.
     let program = env::current_exe().context("this program has no path")?;

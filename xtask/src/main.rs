@@ -1,8 +1,9 @@
-//! What people do with the repository: `up`, `test`, `bench`, `tidy`, `codegen`.
+//! What people do with the repository: `up`, `test`, `bench`, `faults`, `tidy`, `codegen`.
 
 mod bench;
 mod cargo;
 mod codegen;
+mod faults;
 mod test;
 mod tidy;
 mod up;
@@ -39,6 +40,12 @@ enum Command {
         #[command(subcommand)]
         what: bench::What,
     },
+    /// Inject faults for some minutes and audit every promise, or try every known mistake (`--mutations`).
+    Faults {
+        /// For the run itself: `--minutes 5 --seed 1`, `--mutations`, `--only <mistake>`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Check the repository's rules.
     Tidy,
     /// Write the generated files again.
@@ -50,6 +57,7 @@ fn main() -> ExitCode {
         Command::Up { release } => up::run(release),
         Command::Test { args } => test::run(&args),
         Command::Bench { what } => bench::run(&what),
+        Command::Faults { args } => faults::run(&args),
         Command::Tidy => tidy::run(),
         Command::Codegen => codegen::run(),
     };

@@ -7,6 +7,9 @@ use polyphony_devstack::{Deps, Stack, StackOptions, progress};
 
 use crate::cargo;
 
+/// What the tests run can be made to fail on purpose. Everything is built with it, so that nothing is built twice.
+pub const FAILPOINTS: &str = "--features=polyphony/failpoints";
+
 fn has(component: &str) -> bool {
     let probe = [component, "--version"].map(str::to_owned);
     cargo::command(&probe).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
@@ -27,11 +30,15 @@ pub fn run(args: &[String]) -> Result<()> {
         progress("rustfmt is not installed: formatting is not checked");
     }
     if has("clippy") {
-        cargo::run("clippy", &words("clippy --workspace --all-targets --quiet -- -D warnings"), &[])?;
+        cargo::run(
+            "clippy",
+            &words(&format!("clippy --workspace --all-targets {FAILPOINTS} --quiet -- -D warnings")),
+            &[],
+        )?;
     } else {
         progress("clippy is not installed: lints are not checked");
     }
-    let programs = cargo::build(&["polyphony", "chdb-server"], false)?;
+    let programs = cargo::build_with(&["polyphony", "chdb-server"], false, &[FAILPOINTS])?;
     let deps = Deps::install()?;
     progress("starting a stack for the tests");
     let mut stack = Stack::start(&deps, StackOptions::temporary(&programs.join("chdb-server"))?)?;
@@ -42,7 +49,8 @@ pub fn run(args: &[String]) -> Result<()> {
         programs.to_str().context("the folder's name is not UTF-8")?,
     );
     let envs = [("POLYPHONY_TEST_STACK", endpoints), ("POLYPHONY_TEST_BINARIES", programs)];
-    let all: Vec<String> = words("test --workspace").into_iter().chain(args.iter().cloned()).collect();
+    let all: Vec<String> =
+        words(&format!("test --workspace {FAILPOINTS}")).into_iter().chain(args.iter().cloned()).collect();
     let tested = cargo::run("a test", &all, &envs);
     stack.stop()?;
     tested

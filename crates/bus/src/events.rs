@@ -8,6 +8,8 @@ use polyphony_domain::record::{Cursor, StoredEvent};
 
 use crate::{Bus, BusError, subjects};
 
+/// More bytes than the headers of an event can have.
+const HEADERS: usize = 1024;
 const AGGREGATE: &str = "Polyphony-Aggregate";
 const PREVIOUS: &str = "Polyphony-Previous";
 const TRACE: &str = "traceparent";
@@ -22,7 +24,8 @@ pub struct EventDelivery {
 }
 
 impl Bus {
-    /// Publishes an event; the returned future resolves when the stream has it, so that many can be in flight.
+    /// Publishes an event; the returned future resolves when the stream has it, so that many can be in flight. One that
+    /// is larger than the server takes is left out: the log has it.
     ///
     /// # Errors
     /// [`BusError::Failed`].
@@ -37,12 +40,20 @@ impl Bus {
         if let Some(trace) = event.metadata.get(TRACE).and_then(|trace| trace.as_str()) {
             headers.insert(TRACE, trace);
         }
-        let message = PublishMessage::build()
-            .message_id(event.event_id.to_string())
-            .headers(headers)
-            .payload(serde_json::to_vec(event).map_err(BusError::failed)?.into());
-        let ack = self.jetstream.send_publish(subjects::event(event), message).await.map_err(BusError::failed)?;
-        Ok(async move { ack.await.map(|_| ()).map_err(BusError::failed) })
+        let payload = serde_json::to_vec(event).map_err(BusError::failed)?;
+        let sent = if payload.len() + HEADERS > self.client.server_info().max_payload {
+            // Readers see a gap here, and read the log.
+            tracing::warn!(event = %event.event_id, bytes = payload.len(), "an event is too large for the bus");
+            None
+        } else {
+            let message =
+                PublishMessage::build().message_id(event.event_id.to_string()).headers(headers).payload(payload.into());
+            Some(self.jetstream.send_publish(subjects::event(event), message).await.map_err(BusError::failed)?)
+        };
+        Ok(async move {
+            let Some(ack) = sent else { return Ok(()) };
+            ack.await.map(|_| ()).map_err(BusError::failed)
+        })
     }
 
     /// The events as the relay publishes them, from now on. Lost and repeated ones are the reader's to notice.

@@ -12,7 +12,7 @@ use std::{
 
 use cqrs_es::{Aggregate, AggregateContext, AggregateError, CqrsFramework, DomainEvent, EventEnvelope, EventStore};
 use polyphony_domain::{ids::EventId, record::Cursor};
-use polyphony_platform::vault::Dek;
+use polyphony_platform::{failpoint, mutated, vault::Dek};
 use rand::Rng;
 use serde_json::Value;
 use sqlx::{PgConnection, Row};
@@ -28,8 +28,10 @@ use crate::{
     seats::Aftermath,
 };
 
+/// Longest pause of a command that met a conflict, in milliseconds.
+const LONGEST_JITTER_MS: u64 = 500;
 /// How often a command that met a conflict is decided again.
-const RETRIES: u32 = 5;
+const RETRIES: u32 = 8;
 
 /// The session or account whose data key seals the events.
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +146,7 @@ where
     /// Executes the command.
     ///
     /// # Errors
-    /// The aggregate's refusal, [`ExecuteError::Conflict`] after five tries, or the store's failure. Nothing was
+    /// The aggregate's refusal, [`ExecuteError::Conflict`] after some tries, or the store's failure. Nothing was
     /// appended, unless the connection broke during the commit itself.
     pub async fn run(mut self, id: Uuid, command: A::Command) -> Result<Executed<A>, ExecuteError<A::Error>> {
         let started = Instant::now();
@@ -163,7 +165,8 @@ where
                     metrics::counter!("polyphony_append_conflicts_total").increment(1);
                     tries += 1;
                     self.known = None;
-                    let jitter = rand::rng().random_range(1..=4_u64 << tries);
+                    // Wide enough for dozens of commands on one aggregate to find their turn.
+                    let jitter = rand::rng().random_range(1..=(8_u64 << tries).min(LONGEST_JITTER_MS));
                     tokio::time::sleep(Duration::from_millis(jitter)).await;
                 }
                 Err(AggregateError::AggregateConflict) => break Err(ExecuteError::Conflict),
@@ -328,14 +331,22 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         if let Some(wrapped) = &new_key {
             keys::insert(&mut *transaction, self.root.id(), self.owner, wrapped).await?;
         }
-        if let (Some((idempotency, respond)), Some(account_key)) = (&self.idempotency, &account_key) {
+        if let (Some((idempotency, respond)), Some(account_key)) = (&self.idempotency, &account_key)
+            && !mutated!("forget_idempotency")
+        {
             idempotency.remember(&mut transaction, account_key, &respond(&context.aggregate)).await?;
         }
         let mut after = Aftermath::default();
         for effect in effects.into_iter().flatten() {
             effect.apply(&mut transaction, self.store.seats, &mut after).await?;
         }
+        failpoint!("store.before_commit" of A::TYPE);
+        if mutated!("reply_without_commit") && A::TYPE == "turn" && context.version == 0 {
+            transaction.rollback().await?;
+            return Ok(Written { count, cursor, after });
+        }
         transaction.commit().await?;
+        failpoint!("store.after_commit" of A::TYPE);
         if new_key.is_some() {
             self.store.keys.remember(self.root.id(), Some(key));
         }
@@ -358,7 +369,8 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         };
         let metadata: serde_json::Map<String, Value> =
             metadata.into_iter().map(|(key, value)| (key, Value::String(value))).collect();
-        for (event, sequence) in events.into_iter().zip(context.version + 1..) {
+        let first = context.version + if mutated!("skip_sequence") { 2 } else { 1 };
+        for (event, sequence) in events.into_iter().zip(first..) {
             let event_id = EventId::new(Uuid::now_v7());
             let (event_type, event_version) = (event.event_type(), event.event_version());
             let binding = Binding {

@@ -7,6 +7,7 @@ use polyphony_domain::{
     ids::AccountId,
     record::{Cursor, StoredEvent},
 };
+use polyphony_platform::mutated;
 use sqlx::Row;
 
 use crate::{Store, StoreError, frame};
@@ -22,6 +23,7 @@ impl Store {
              AND xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid, position LIMIT $3",
             frame::COLUMNS
         );
+        let sql = if mutated!("position_only") { by_position() } else { sql };
         let rows = sqlx::query(&sql)
             .bind(after.xid.to_string())
             .bind(after.position)
@@ -106,6 +108,14 @@ impl Store {
         .await?;
         Ok(u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0))
     }
+}
+
+/// The mistake of a reader that takes positions for the order of commits.
+fn by_position() -> String {
+    format!(
+        "SELECT {} FROM events WHERE $1::xid8 IS NOT NULL AND position > $2 ORDER BY position LIMIT $3",
+        frame::COLUMNS
+    )
 }
 
 fn cursor(row: Option<sqlx::postgres::PgRow>) -> Result<Cursor, StoreError> {

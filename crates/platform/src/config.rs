@@ -264,7 +264,7 @@ const FLAT: [(&str, &str); 6] = [
 ];
 
 /// Variables with our prefix that are no configuration.
-const OTHERS: [&str; 4] = ["config", "secrets", "secrets_file", "state_dir"];
+const OTHERS: [&str; 7] = ["config", "secrets", "secrets_file", "state_dir", "failpoints", "mutation", "durations"];
 
 impl Config {
     /// Reads the default file, the file that `POLYPHONY_CONFIG` names, and the environment.

@@ -3,6 +3,7 @@
 //! No database, no message bus and no web framework lives here.
 
 pub mod config;
+pub mod fault;
 pub mod http;
 pub mod lifecycle;
 pub mod metrics_names;

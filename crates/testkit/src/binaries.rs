@@ -45,6 +45,8 @@ fn find_or_build(name: &str) -> Result<PathBuf> {
     let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--quiet", "--package", name, "--bin", name, "--profile", profile, "--target-dir"])
         .arg(folder.parent().context("no target folder")?)
+        // What the tests run can be made to fail on purpose.
+        .args((name == "polyphony").then_some("--features=failpoints"))
         .current_dir(root)
         .output()
         .context("starting cargo")?;

@@ -16,7 +16,9 @@
 mod binaries;
 mod clickhouse;
 mod database;
+pub mod emulator;
 mod private;
+pub mod proxy;
 mod role;
 mod servers;
 

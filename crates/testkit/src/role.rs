@@ -6,7 +6,7 @@ use std::{
     process::{Command, Output},
     sync::{
         OnceLock,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -26,6 +26,7 @@ pub struct Role {
     log: PathBuf,
     http: u16,
     metrics: u16,
+    told_to_end: AtomicBool,
 }
 
 impl Role {
@@ -46,7 +47,7 @@ impl Role {
         spec.grace = Duration::from_secs(40);
         let (http, metrics) =
             (port_of(&spec, "POLYPHONY_HTTP_ADDR", http), port_of(&spec, "POLYPHONY_METRICS_ADDR", metrics));
-        Self { guarded: ok(Guarded::spawn(&spec)), log, http, metrics }
+        Self { guarded: ok(Guarded::spawn(&spec)), log, http, metrics, told_to_end: AtomicBool::new(false) }
     }
 
     /// Starts it and waits until it is ready: `/readyz` of the main listener for `all` and `api`, `/healthz` of the
@@ -132,12 +133,51 @@ impl Role {
         ok(self.guarded.kill());
     }
 
+    /// Freezes it, as a machine that stands still for a while. [`Self::thaw`] lets it go on.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn freeze(&self) {
+        ok(self.guarded.signal(Signal::STOP));
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub fn thaw(&self) {
+        ok(self.guarded.signal(Signal::CONT));
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// When the system can't tell.
+    pub fn has_ended(&mut self) -> bool {
+        ok(self.guarded.exited()).is_some()
+    }
+
+    /// Open file descriptors and resident kilobytes, where the system tells.
+    pub fn resources(&self) -> Option<(usize, u64)> {
+        let folder = format!("/proc/{}", self.pid());
+        let files = fs::read_dir(format!("{folder}/fd")).ok()?.count();
+        let status = fs::read_to_string(format!("{folder}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some((files, line.trim().trim_end_matches(" kB").parse().ok()?))
+    }
+
     /// Asks it to stop and doesn't wait.
     ///
     /// # Panics
     /// When it has ended already.
     pub fn sigterm(&self) {
+        self.told_to_end.store(true, Ordering::Relaxed);
         ok(self.guarded.signal(Signal::TERM));
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_told_to_end(&self) -> bool {
+        self.told_to_end.load(Ordering::Relaxed)
     }
 
     /// Waits for its end; the exit code, or 128 + the signal's number.

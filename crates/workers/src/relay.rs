@@ -10,7 +10,7 @@ use futures::{FutureExt, Stream, StreamExt, future::try_join_all};
 use polyphony_bus::Bus;
 use polyphony_domain::record::{Cursor, StoredEvent};
 use polyphony_eventstore::{Store, StoreError, relay_state::Leadership};
-use polyphony_platform::config::RelayConfig;
+use polyphony_platform::{config::RelayConfig, failpoint};
 use thiserror::Error;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -78,7 +78,9 @@ async fn lead(
         housekeeping.run(store).await?;
         let events = store.read_after(cursor, config.batch).await?;
         if let Some(last) = events.last().map(|event| event.cursor) {
+            failpoint!("relay.before_publish");
             publish(bus, cursor, &events).await?;
+            failpoint!("relay.after_publish");
             if !leadership.advance(cursor, last).await? {
                 tracing::warn!("another leader has taken the relay over");
                 return Ok(());

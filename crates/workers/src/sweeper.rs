@@ -11,7 +11,7 @@ use polyphony_bus::{
     wire::{Job, JobClass},
 };
 use polyphony_eventstore::Store;
-use polyphony_platform::telemetry::TraceContext;
+use polyphony_platform::{mutated, telemetry::TraceContext};
 use tokio_util::sync::CancellationToken;
 
 /// How often it looks when nobody pokes it.
@@ -50,6 +50,9 @@ async fn follow(store: &Store, bus: &Bus, stop: &CancellationToken) -> Result<()
 }
 
 async fn sweep(store: &Store, bus: &Bus) -> Result<(), polyphony_eventstore::StoreError> {
+    if mutated!("no_sweep") {
+        return Ok(());
+    }
     if store.anybody_waits().await? {
         let seated = store.seat_waiting().await?;
         metrics::counter!("polyphony_answers_seated_total").increment(seated);

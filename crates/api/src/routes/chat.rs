@@ -16,6 +16,7 @@ use polyphony_domain::{
     turn::{AnswerRequest, EndFrame, NewAnswer, Params as Sampling, Prompt, Turn, TurnCommand},
 };
 use polyphony_eventstore::{Effect, Root, idempotency::StoredResponse, load::AnswerPlace};
+use polyphony_platform::failpoint;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -200,6 +201,7 @@ async fn ask(
         }
         return Err(error.into());
     }
+    failpoint!("api.after_commit");
     // From here on everything is a hint: the answer is promised, and the sweeper knows of it.
     let job =
         Job { answer_id, turn_id, session_id, owner_id, issue: 1, requested_at_ms: Utc::now().timestamp_millis() };
@@ -208,8 +210,10 @@ async fn ask(
         if let Err(error) = bus.publish_job(&job, JobClass::Interactive, &trace).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a job was not taken; the sweeper will issue it");
         }
+        failpoint!("api.after_publish");
         bus.poke_relay().await;
     });
+    failpoint!("api.before_reply");
     Ok((Asked { place, model: model.name.clone(), is_new: true }, ear))
 }
 

@@ -11,9 +11,12 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto::Builder, graceful::GracefulShutdown},
 };
+use polyphony_platform::patience;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
+
+use super::patient::Patient;
 
 /// Most bytes of a request's head.
 const HEAD_BYTES: u32 = 16 * 1024;
@@ -23,6 +26,8 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 const STREAMS: u32 = 256;
 /// How often a silent HTTP/2 peer is asked whether it is there, and how long it may think.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How long a peer may take nothing of what it is sent.
+const WRITE_PATIENCE: Duration = Duration::from_secs(60);
 /// The pause after the process has run out of file descriptors.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -56,6 +61,7 @@ pub async fn serve(listener: TcpListener, app: Router, stop: CancellationToken, 
             Ok((stream, peer)) => {
                 // Small chunks must not wait for one another.
                 let _ = stream.set_nodelay(true);
+                let stream = Patient::new(stream, patience!("api.write", WRITE_PATIENCE));
                 let service = {
                     let app = app.clone();
                     service_fn(move |request| answer(app.clone(), peer, request))

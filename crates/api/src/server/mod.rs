@@ -1,6 +1,7 @@
 //! Two listeners, the layers around the routes, and how they stop.
 
 mod listener;
+mod patient;
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -9,7 +9,7 @@ use std::{marker::PhantomData, sync::Arc, time::Duration};
 use polyphony_bus::Bus;
 use polyphony_domain::record::{Cursor, StoredEvent};
 use polyphony_eventstore::Store;
-use polyphony_platform::config::ProjectorConfig;
+use polyphony_platform::{config::ProjectorConfig, failpoint, mutated};
 use tokio_util::sync::CancellationToken;
 
 use self::follow::Follower;
@@ -103,7 +103,15 @@ impl<M: RowModel> Projection for Rows<M> {
         let mut transaction = deps.store.pool().begin().await?;
         // First of all: whoever comes second waits here, and is sent away.
         checkpoint::advance(&mut transaction, M::NAME, from, to).await?;
+        failpoint!("projector.before_rows", {
+            if mutated!("swallow_projection_error") {
+                transaction.commit().await?;
+                return Ok(to);
+            }
+            return Err(sqlx::Error::WorkerCrashed.into());
+        });
         model::apply::<M>(&mut transaction, M::TABLE, &events).await?;
+        failpoint!("projector.before_commit");
         transaction.commit().await?;
         Ok(to)
     }
@@ -130,6 +138,7 @@ pub(crate) async fn run<P: Projection>(projection: P, deps: Arc<Deps>, stop: Can
         }
         let pause = match result {
             Ok(()) => return,
+            Err(_) if mutated!("give_up") => return,
             // The other one is at it: stand by for a moment, then see whether it still is.
             Err(ProjectionError::Fenced) => Duration::from_millis(deps.config.poll_ms).min(LONGEST_STANDBY),
             Err(error) => {

@@ -6,6 +6,7 @@ mod reading;
 use std::time::Duration;
 
 use bytes::Bytes;
+use polyphony_platform::patience;
 use reqwest::{Client, Method, Response, header};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -36,10 +37,10 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            head: Duration::from_secs(90),
-            idle: Duration::from_secs(60),
-            content: Duration::from_secs(180),
-            trailer: Duration::from_secs(10),
+            head: patience!("provider.head", Duration::from_secs(90)),
+            idle: patience!("provider.idle", Duration::from_secs(60)),
+            content: patience!("provider.content", Duration::from_secs(180)),
+            trailer: patience!("provider.trailer", Duration::from_secs(10)),
             drain: Duration::from_millis(250),
         }
     }

@@ -14,6 +14,7 @@ use polyphony_eventstore::{
     CommandContext, StoreError,
     load::{SessionLog, Versioned},
 };
+use polyphony_platform::{failpoint, mutated};
 use polyphony_providers::{Adapter, ErrorKind, ProviderError, ProviderKey};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -103,7 +104,9 @@ impl Worker<'_> {
     }
 
     async fn run(&self) -> Result<Outcome, StoreError> {
+        failpoint!("worker.job_received");
         let Some(mut started) = self.start().await? else { return Ok(Outcome::Settled) };
+        failpoint!("worker.after_lease");
         let answer_id = self.job().answer_id;
         let live = Live::default();
         live.begin(started.attempt, &started.answer.model.name);
@@ -136,6 +139,9 @@ impl Worker<'_> {
                 }
                 Ended::Finished(_) | Ended::Stopped | Ended::Failed(_) => emitter.flush(),
             }
+            if mutated!("skip_fence") {
+                self.usurp(&mut started).await?;
+            }
             let compaction = made.compaction.take();
             let next = self.next(&started, &mut trail, &made.ended, &live).await?;
             let shown = live.lock().clone();
@@ -148,7 +154,10 @@ impl Worker<'_> {
                 live.begin(started.attempt, &started.answer.model.name);
                 continue;
             }
-            if let Some(answer) = self.store_end(&started, end(made.ended, record)).await? {
+            failpoint!("worker.before_end_event");
+            let stored = self.store_end(&started, end(made.ended, record)).await?;
+            failpoint!("worker.after_end_event");
+            if let Some(answer) = stored {
                 self.announce(&answer, &mut emitter);
                 emitter.settle().await;
                 if let Some(range) = compaction {
@@ -159,6 +168,14 @@ impl Worker<'_> {
             drop(serving);
             return Ok(Outcome::Settled);
         }
+    }
+
+    /// The mistake of a worker that thinks the newest attempt its own.
+    async fn usurp(&self, started: &mut Started) -> Result<(), StoreError> {
+        let (aggregate, version) = self.deps.store.load::<Turn>(self.job().turn_id.as_uuid()).await?;
+        started.attempt = aggregate.answers.get(&self.job().answer_id).map_or(started.attempt, |answer| answer.attempt);
+        started.turn = Versioned { aggregate, version };
+        Ok(())
     }
 
     /// What is to be tried next: only after a failure, and only while no text was shown.
@@ -248,6 +265,9 @@ impl Worker<'_> {
                 Ok(prepared) => prepared,
                 Err(error) => return Ok(Made::unsent(Ended::Failed(error))),
             };
+            if mutated!("log_prompt") {
+                tracing::info!(body = %String::from_utf8_lossy(&rendered.body), "asking");
+            }
             let ended = generation.run(&rendered, emitter, &mut report).await;
             // What the provider finds too long is made shorter, while nothing was shown.
             let is_too_long = matches!(&ended, Ended::Failed(error) if error.kind == ErrorKind::ContextTooLong);

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use polyphony_domain::{chunk_map::ChunkKind, content::Part};
+use polyphony_platform::{failpoint, mutated};
 use polyphony_providers::{Adapter, AdapterEvent, FinishReason, ProviderError, ProviderKey, Rendered, Usage};
 use tokio_util::sync::CancellationToken;
 
@@ -87,7 +88,8 @@ impl Generation<'_> {
                 Ended::Stopped | Ended::Lost | Ended::HandOver => {}
             }
             let Ended::Failed(error) = &ended else { return ended };
-            if attempt == TRIES || !emitter.is_untouched() || !error.retryable() {
+            let untouched = emitter.is_untouched() || mutated!("retry_after_text");
+            if attempt == TRIES || !untouched || !error.retryable() {
                 return ended;
             }
             let wait = pause(attempt, error.retry_after);
@@ -103,6 +105,7 @@ impl Generation<'_> {
     }
 
     async fn once(&self, rendered: &Rendered, emitter: &mut Emitter, report: &mut Report) -> Ended {
+        failpoint!("worker.before_connect");
         let mut stream = tokio::select! {
             biased;
             ended = self.interrupts.any() => return ended,
@@ -111,6 +114,7 @@ impl Generation<'_> {
                 Err(error) => return Ended::Failed(error),
             },
         };
+        failpoint!("worker.after_headers");
         report.accepted = true;
         let mut finish = None;
         loop {
@@ -118,9 +122,12 @@ impl Generation<'_> {
                 biased;
                 ended = self.interrupts.any() => return ended,
                 event = stream.next() => match event {
-                    Some(Ok(AdapterEvent::Text(text))) => emitter.push(ChunkKind::Text, &text),
+                    Some(Ok(AdapterEvent::Text(text))) => {
+                        emitter.push(ChunkKind::Text, &text);
+                        failpoint!("worker.after_chunk");
+                    }
                     Some(Ok(AdapterEvent::Reasoning(text))) => emitter.push(ChunkKind::Reasoning, &text),
-                    Some(Ok(AdapterEvent::Usage(usage))) => report.usage = Some(usage),
+                    Some(Ok(AdapterEvent::Usage(usage))) => report.used(usage),
                     Some(Ok(AdapterEvent::Finish(reason))) => finish = Some(reason),
                     Some(Ok(AdapterEvent::Part(part))) => report.keep(part),
                     Some(Ok(AdapterEvent::Limits(limits))) => self.call.heed(limits),
@@ -134,6 +141,15 @@ impl Generation<'_> {
 }
 
 impl Report {
+    /// Keeps a report of usage; each is cumulative, so the newest counts.
+    fn used(&mut self, mut usage: Usage) {
+        if let (true, Some(before)) = (mutated!("sum_usage"), &self.usage) {
+            usage.input += before.input;
+            usage.output += before.output;
+        }
+        self.usage = Some(usage);
+    }
+
     /// Keeps a part. The id of a tool call is replaced where the provider gave none, or the same twice.
     fn keep(&mut self, mut part: Part) {
         if let Part::ToolCall(call) = &mut part {

@@ -8,6 +8,7 @@ use std::{
 
 use futures::StreamExt;
 use polyphony_domain::ids::AnswerId;
+use polyphony_platform::{failpoint, mutated};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -72,11 +73,12 @@ impl Leases {
         }
     }
 
-    /// The attempt is over.
-    pub(super) fn release(&self, answer: AnswerId) {
+    /// The attempt is over; says which it was, if one was begun.
+    pub(super) fn release(&self, answer: AnswerId) -> Option<u32> {
         let mut held = self.held();
-        held.remove(&answer);
+        let ended = held.remove(&answer);
         metrics::gauge!("polyphony_answers_in_flight").set(held.len() as f64);
+        ended.map(|held| held.attempt).filter(|attempt| *attempt > 0)
     }
 
     /// Renews all leases with every heartbeat, until `finished`.
@@ -98,6 +100,7 @@ impl Leases {
         if running.is_empty() {
             return;
         }
+        failpoint!("worker.heartbeat", return);
         let lease = Duration::from_secs(self.deps.config.lease_seconds.into());
         match self.deps.store.renew_leases(&self.deps.name, &running, self.deps.config.lease_seconds).await {
             Ok(kept) => {
@@ -113,6 +116,7 @@ impl Leases {
                             }
                         }
                         // Ended just now by this very process, or taken over: the attempt itself can tell.
+                        None if mutated!("skip_fence") => {}
                         None => held.signals.lost.cancel(),
                     }
                 }

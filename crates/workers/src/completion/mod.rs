@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 use polyphony_bus::{Bus, wire::JobClass};
 use polyphony_domain::catalog::Catalog;
 use polyphony_eventstore::Store;
-use polyphony_platform::{config::WorkerConfig, http::EgressPolicy};
+use polyphony_platform::{config::WorkerConfig, failpoint, http::EgressPolicy, mutated};
 use polyphony_providers::{context::Contexts, registry::Registry};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -82,6 +82,9 @@ pub async fn run(deps: Deps, stop: CancellationToken) -> Result<(), polyphony_bu
         attempts.spawn(async move {
             let _permit = permit;
             let answer = delivery.job.answer_id;
+            if mutated!("ack_early") {
+                delivery.ack().await.unwrap_or_default();
+            }
             let mut work = tokio::spawn(attempt::run(deps.clone(), leases.clone(), delivery.clone(), hand_over));
             let heartbeat = Duration::from_secs(deps.config.heartbeat_seconds.into());
             let finished = loop {
@@ -91,12 +94,20 @@ pub async fn run(deps: Deps, stop: CancellationToken) -> Result<(), polyphony_bu
                     Err(_) => delivery.progress().await.unwrap_or_default(),
                 }
             };
+            let mut broken = None;
             let outcome = finished.unwrap_or_else(|error| {
                 // A panic in one attempt is that attempt's end, not the worker's. The next attempt may fare better.
                 tracing::error!(%answer, panic = error.is_panic(), "an attempt broke");
-                leases.release(answer);
+                broken = leases.release(answer);
                 Outcome::Retry(Duration::from_secs(1))
             });
+            // Its lease is given back, so that the next attempt needn't wait for its end.
+            if let Some(attempt) = broken
+                && let Err(error) = deps.store.hand_over(&deps.name, answer, attempt).await
+            {
+                tracing::warn!(%answer, error = &error as &dyn std::error::Error, "a lease could not be given back");
+            }
+            failpoint!("worker.before_ack", return);
             let acked = match outcome {
                 Outcome::Settled => delivery.ack().await,
                 Outcome::Retry(after) => delivery.nak(after).await,

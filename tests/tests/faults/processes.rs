@@ -1,5 +1,4 @@
 //! Processes die and stores vanish; answers don't.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use polyphony_tests::{Client, Deployment, eventually};
 use reqwest::Method;

@@ -1,0 +1,13 @@
+//! Processes die, lines break, stores vanish, providers misbehave. After each run the auditor holds what the clients saw
+//! against the log, the views, the analytics and the provider's own record.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod api;
+mod bus;
+mod database;
+mod edges;
+mod nodes;
+mod processes;
+mod provider;
+mod views;
+mod worker;
