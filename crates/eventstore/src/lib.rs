@@ -13,6 +13,7 @@ pub mod effect;
 pub mod error;
 pub mod execute;
 mod frame;
+pub mod history;
 pub mod idempotency;
 pub mod keys;
 pub mod load;

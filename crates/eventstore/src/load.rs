@@ -148,7 +148,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unreadable`] for an event that this build doesn't know.
     pub async fn session_log(&self, session: SessionId) -> Result<SessionLog, StoreError> {
-        let events = self.select("root_id = $1 ORDER BY xid, position", session.as_uuid()).await?;
+        let events = self.events_of_root(session.as_uuid()).await?;
         let mut log = SessionLog::default();
         for event in self.open(events).await? {
             match event.aggregate_type.as_str() {

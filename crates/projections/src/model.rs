@@ -15,6 +15,8 @@ pub(crate) trait RowModel: Send + Sync + 'static {
     const NAME: &'static str;
     /// Its table.
     const TABLE: &'static str;
+    /// Its column with the id of the session.
+    const SESSION: &'static str;
     /// What a row holds.
     type Row: Serialize + DeserializeOwned + Clone + Send + Sync;
 

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod chat;
 pub mod health;
+pub mod history;
 pub mod keys;
 pub mod messages;
 pub mod models;
@@ -20,6 +21,7 @@ pub fn api() -> OpenApiRouter<AppState> {
         .merge(auth::router())
         .merge(users::router())
         .merge(sessions::router())
+        .merge(history::router())
         .merge(messages::router())
         .merge(models::router())
         .merge(keys::router())

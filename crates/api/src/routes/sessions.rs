@@ -18,6 +18,7 @@ use crate::{
     extract::{Body, Caller, Origin, Params, PathId, check_length, check_limit, check_page},
     idempotency,
     respond::{Envelope, Meta, Success},
+    routes::history::AtParams,
     shapes::Session,
     state::AppState,
 };
@@ -172,15 +173,18 @@ async fn create(
     Ok(Success::stored(response, SESSIONS))
 }
 
-/// A session.
-#[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", params(("id" = Uuid, Path)),
+/// A session; with `at`, as it was.
+#[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", params(("id" = Uuid, Path), AtParams),
     responses((status = 200, body = Envelope<Session>)))]
 async fn get(
     State(state): State<AppState>,
     caller: Caller,
     PathId(id): PathId<SessionId>,
+    Params(params): Params<AtParams>,
 ) -> Result<Success<Session>, ApiError> {
-    Ok(Success::ok(read(&state, caller.account_id, id).await?))
+    let Some(at) = params.moment()? else { return Ok(Success::ok(read(&state, caller.account_id, id).await?)) };
+    let row = state.reads.session_at(caller.account_id, id, at).await?.ok_or_else(ApiError::not_found)?;
+    Ok(Success::ok(shape(&state, row)))
 }
 
 /// Changes what is given.

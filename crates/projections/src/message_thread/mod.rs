@@ -163,6 +163,7 @@ fn begin(event: &TypedEvent, turn: &TurnEvent) -> Option<MessageRow> {
 impl RowModel for MessageThread {
     const NAME: &'static str = "message_thread_v1";
     const TABLE: &'static str = "read.messages";
+    const SESSION: &'static str = "session_id";
     type Row = MessageRow;
 
     fn wants(event: &StoredEvent) -> bool {

@@ -86,6 +86,7 @@ fn derived(prompt: &str) -> String {
 impl RowModel for SessionList {
     const NAME: &'static str = "session_list_v1";
     const TABLE: &'static str = "read.sessions";
+    const SESSION: &'static str = "id";
     type Row = SessionRow;
 
     fn wants(event: &StoredEvent) -> bool {

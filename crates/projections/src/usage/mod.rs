@@ -4,6 +4,7 @@ mod batch;
 mod fact;
 mod overview;
 mod schema;
+mod verify;
 
 #[cfg(test)]
 pub(crate) use self::{batch::boundary, schema::table};
@@ -11,7 +12,8 @@ pub(crate) use self::{
     batch::{NAME, UsageFacts, token, wants},
     fact::{Fact, insert},
     overview::overview,
-    schema::{drop_tables, ensure},
+    schema::{SCRATCH, drop_tables, ensure},
+    verify::{differing_rollups, hashes},
 };
 pub use self::{
     overview::{Day, Overview, Period, Totals},

@@ -1,10 +1,16 @@
 //! The operator's commands.
 
+mod rebuild;
+mod replay;
+mod table;
+
 use std::io::Write as _;
 
 use anyhow::Context;
 use polyphony_platform::{config::Config, secrets::Secrets};
-use polyphony_projections::{rebuild as rebuilding, usage};
+use polyphony_projections::usage;
+
+pub use self::{rebuild::rebuild, replay::replay};
 
 use crate::roles;
 
@@ -40,17 +46,5 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     let (store, _) = roles::open_store(config).await?;
     store.migrate().await?;
     usage::ensure_schema(&usage::client(&config.clickhouse), &config.clickhouse.database).await?;
-    Ok(())
-}
-
-/// Builds one or all read models anew.
-pub async fn rebuild(config: Config, name: Option<String>) -> anyhow::Result<()> {
-    let (store, _) = roles::open_store(&config).await?;
-    let clickhouse = usage::client(&config.clickhouse);
-    let names = name.map_or_else(|| rebuilding::NAMES.map(str::to_owned).to_vec(), |name| vec![name]);
-    for name in names {
-        let events = rebuilding::rebuild(&store, &clickhouse, &name).await?;
-        print(&format!("{name}: {events} events\n"))?;
-    }
     Ok(())
 }
