@@ -8,6 +8,7 @@
 
 pub mod accounts;
 pub mod api_keys;
+pub mod audit;
 pub mod context;
 pub mod effect;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod history;
 pub mod idempotency;
 pub mod keys;
 pub mod load;
+pub mod logged;
 pub mod relay_state;
 pub mod runs;
 pub mod sealing;
