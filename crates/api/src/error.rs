@@ -273,7 +273,11 @@ domain_errors!(
 );
 
 impl From<AccountError> for ApiError {
-    fn from(AccountError::AlreadyRegistered: AccountError) -> Self {
-        Self::conflict("the account exists already")
+    fn from(error: AccountError) -> Self {
+        match error {
+            AccountError::AlreadyRegistered => Self::conflict("the account exists already"),
+            // Who is no account any more isn't signed in either.
+            AccountError::NotFound => Self::unauthorized(),
+        }
     }
 }

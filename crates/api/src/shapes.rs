@@ -71,7 +71,7 @@ impl Session {
             created_at: row.created_at,
             updated_at: row.updated_at,
             archived_at: row.archived_at,
-            deleted_at: None,
+            deleted_at: row.deleted_at,
             is_shared: false,
             share_code: None,
             message_count: row.message_count,

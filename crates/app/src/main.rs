@@ -55,6 +55,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check the audit chain, and prove what is in the log.
+    Audit {
+        #[command(subcommand)]
+        command: commands::AuditCommand,
+    },
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -103,6 +108,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Migrate => commands::migrate(&config).await,
             Command::Rebuild { name, all: _, verify } => commands::rebuild(config, name, verify).await,
             Command::Replay { session, at, json } => commands::replay(config, session, at, json).await,
+            Command::Audit { command } => commands::audit(config, command).await,
             Command::Config { .. } => Ok(()),
         }
     })

@@ -192,8 +192,7 @@ mod tests {
     /// Ten events with a checkpoint after every third and at the end.
     fn lines() -> Vec<Line> {
         let mut frontier = Frontier::default();
-        let mut lines =
-            vec![Line::Begin { format: FORMAT.into(), size: 0, peaks: vec![], checkpoint: None }];
+        let mut lines = vec![Line::Begin { format: FORMAT.into(), size: 0, peaks: vec![], checkpoint: None }];
         for n in 1..=10 {
             let event = event(n);
             frontier.push(event.leaf(), |_, _| {});

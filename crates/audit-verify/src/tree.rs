@@ -121,7 +121,8 @@ pub fn step_hash(roots: &[Hash]) -> Hash {
 /// The root of a complete subtree, given its leaves or any level of its nodes.
 pub fn complete(mut hashes: Vec<Hash>) -> Hash {
     while hashes.len() > 1 {
-        hashes = hashes.chunks(2).map(|pair| pair.iter().skip(1).fold(pair[0], |left, right| node(&left, right))).collect();
+        hashes =
+            hashes.chunks(2).map(|pair| pair.iter().skip(1).fold(pair[0], |left, right| node(&left, right))).collect();
     }
     fold(&hashes)
 }
@@ -142,9 +143,12 @@ pub fn root_of(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Option<Hash>
     if sides.len() != path.len() {
         return None;
     }
-    let hash = sides.iter().rev().zip(path).fold(leaf, |hash, (is_left, other)| {
-        if *is_left { node(&hash, other) } else { node(other, &hash) }
-    });
+    let hash = sides.iter().rev().zip(path).fold(
+        leaf,
+        |hash, (is_left, other)| {
+            if *is_left { node(&hash, other) } else { node(other, &hash) }
+        },
+    );
     Some(hash)
 }
 

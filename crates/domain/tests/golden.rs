@@ -107,11 +107,14 @@ fn every_stored_event_is_readable_for_ever() {
     check(
         "account",
         AccountEvent::CATALOGUE,
-        vec![AccountEvent::AccountRegistered {
-            email: "a@example.org".into(),
-            nickname: Some("小明".into()),
-            role: Role::Admin,
-        }],
+        vec![
+            AccountEvent::AccountRegistered {
+                email: "a@example.org".into(),
+                nickname: Some("小明".into()),
+                role: Role::Admin,
+            },
+            AccountEvent::AccountErased {},
+        ],
     );
     check(
         "device_session",
@@ -155,6 +158,7 @@ fn every_stored_event_is_readable_for_ever() {
             SessionEvent::SessionUnarchived {},
             SessionEvent::SessionDeleted {},
             SessionEvent::SessionRestored {},
+            SessionEvent::SessionErased {},
             SessionEvent::BranchActivated { message_id: uuid(3) },
             SessionEvent::MessagePinned { message_id: uuid(3) },
             SessionEvent::MessageUnpinned { message_id: uuid(3) },

@@ -4,13 +4,14 @@ use chrono::{DateTime, Utc};
 use polyphony_domain::{
     ids::AccountId,
     personal::{CLEAR, ERASED, TOMBSTONE},
-    record::StoredEvent,
+    record::{Cursor, StoredEvent},
 };
 use serde::Serialize;
 use serde_json::Value;
+use sqlx::Row;
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, frame};
 
 /// An event as a person sees it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -67,6 +68,19 @@ impl From<StoredEvent> for Happening {
     }
 }
 
+/// Which part of an account's trail.
+#[derive(Clone, Debug, Default)]
+pub struct TrailQuery {
+    /// Stored types; none for what belongs in every trail: all but what is said in conversations.
+    pub types: Option<Vec<String>>,
+    /// Only this aggregate.
+    pub aggregate_id: Option<Uuid>,
+    /// Only what came before this event.
+    pub before: Option<Uuid>,
+    /// At most this many.
+    pub limit: u32,
+}
+
 /// Personal fields as the texts that they hold.
 fn plain(value: Value) -> Value {
     match value {
@@ -99,6 +113,38 @@ impl Store {
     /// [`StoreError::Sealed`] when an event was changed.
     pub async fn life_of(&self, root: Uuid) -> Result<Vec<Happening>, StoreError> {
         Ok(self.open(self.events_of_root(root).await?).await?.into_iter().map(Happening::from).collect())
+    }
+
+    /// An account's trail, newest first. `None` when `before` is none of its events.
+    ///
+    /// # Errors
+    /// [`StoreError::Sealed`] when an event was changed.
+    pub async fn trail(&self, owner: AccountId, query: TrailQuery) -> Result<Option<Vec<Happening>>, StoreError> {
+        let mut before = Cursor { xid: u64::MAX, position: i64::MAX };
+        if let Some(id) = query.before {
+            let sql = "SELECT xid::text AS xid_text, position FROM events WHERE owner_id = $1 AND event_id = $2";
+            let row = sqlx::query(sql).bind(owner.as_uuid()).bind(id).fetch_optional(&self.pool).await?;
+            let Some(row) = row else { return Ok(None) };
+            let xid: String = row.try_get(0)?;
+            let xid = xid.parse().map_err(|_| sqlx::Error::Decode("xid".into()))?;
+            before = Cursor { xid, position: row.try_get(1)? };
+        }
+        let sql = format!(
+            "SELECT {} FROM events WHERE owner_id = $1 AND (xid, position) < ($2::xid8, $3) \
+             AND CASE WHEN $4::text[] IS NULL THEN aggregate_type <> 'turn' ELSE event_type = ANY($4) END \
+             AND ($5::text IS NULL OR aggregate_id = $5) ORDER BY xid DESC, position DESC LIMIT $6",
+            frame::COLUMNS
+        );
+        let rows = sqlx::query(&sql)
+            .bind(owner.as_uuid())
+            .bind(before.xid.to_string())
+            .bind(before.position)
+            .bind(query.types)
+            .bind(query.aggregate_id.map(|id| id.to_string()))
+            .bind(i64::from(query.limit))
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(Some(self.open(frame::stored(rows)?).await?.into_iter().map(Happening::from).collect()))
     }
 
     /// The session that a message belongs to, and whose it is: a prompt by its turn, or an answer.

@@ -11,6 +11,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod context;
 pub mod effect;
+pub mod erasure;
 pub mod error;
 pub mod execute;
 mod frame;
@@ -29,7 +30,7 @@ pub mod upcast;
 pub use self::{
     context::CommandContext,
     effect::Effect,
-    error::StoreError,
+    error::{Refused, StoreError},
     execute::{Execute, ExecuteError, Executed, Root},
     store::Store,
 };

@@ -218,9 +218,11 @@ impl Secrets {
     /// [`SecretsError::Malformed`].
     pub fn parse(text: &str) -> Result<Self, SecretsError> {
         use figment::providers::{Format, Toml};
-        let file: File = figment::Figment::from(Toml::string(text))
-            .extract()
-            .map_err(|_| SecretsError::Malformed("kek_ring, jwt_keys and pepper are needed, audit_keys may be there, and nothing else"))?;
+        let file: File = figment::Figment::from(Toml::string(text)).extract().map_err(|_| {
+            SecretsError::Malformed(
+                "kek_ring, jwt_keys and pepper are needed, audit_keys may be there, and nothing else",
+            )
+        })?;
         let pepper = key(&file.pepper)?;
         Ok(Self {
             kek: KekRing { active: file.kek_ring.active, keys: Arc::new(file.kek_ring.keys()?) },

@@ -21,7 +21,7 @@ pub mod usage;
 pub use self::{
     error::ProjectionError,
     message_thread::{MessagePage, MessageRow},
-    past::{Moment, NoMoment, Placed},
+    past::{Moment, NoMoment, Occurred},
     reads::{Page, ReadModels, SessionQuery},
     session_list::SessionRow,
     usage::{Overview, Period},

@@ -48,18 +48,18 @@ impl FromStr for Moment {
 }
 
 /// Something with a place in the log.
-pub trait Placed {
+pub trait Occurred {
     /// When it was recorded, and its position.
     fn place(&self) -> (DateTime<Utc>, i64);
 }
 
-impl Placed for StoredEvent {
+impl Occurred for StoredEvent {
     fn place(&self) -> (DateTime<Utc>, i64) {
         (self.recorded_at, self.cursor.position)
     }
 }
 
-impl Placed for Happening {
+impl Occurred for Happening {
     fn place(&self) -> (DateTime<Utc>, i64) {
         (self.at, self.position)
     }
@@ -68,7 +68,7 @@ impl Placed for Happening {
 impl Moment {
     /// How many of a session's events, which are in commit order, had happened by then. Times and positions are taken
     /// before a transaction commits, so neither is the order itself: what counts is the last event that fits.
-    pub fn cut<E: Placed>(self, events: &[E]) -> usize {
+    pub fn cut<E: Occurred>(self, events: &[E]) -> usize {
         let last = match self {
             Self::Time(time) => events.iter().rposition(|event| event.place().0 <= time),
             Self::Position(position) => events

@@ -87,6 +87,10 @@ fn page(mut events: Vec<Happening>, before: Option<Uuid>, limit: u32) -> Result<
     let cut = events.len().saturating_sub(limit as usize);
     let events = events.split_off(cut);
     let next_before = events.first().filter(|_| cut > 0).map(|event| event.event_id);
-    let events = events.into_iter().map(Event::from).collect();
-    Ok(Success::ok(events).meta(Meta { limit, next_before: Some(next_before), ..Meta::default() }))
+    Ok(paged(events.into_iter().map(Event::from).collect(), limit, next_before))
+}
+
+/// A page of events.
+pub fn paged(events: Vec<Event>, limit: u32, next_before: Option<Uuid>) -> Success<Vec<Event>> {
+    Success::ok(events).meta(Meta { limit, next_before: Some(next_before), ..Meta::default() })
 }

@@ -1,7 +1,9 @@
 //! The routes by resource.
 
+pub mod audit;
 pub mod auth;
 pub mod chat;
+pub mod erasure;
 pub mod health;
 pub mod history;
 pub mod keys;
@@ -22,6 +24,8 @@ pub fn api() -> OpenApiRouter<AppState> {
         .merge(users::router())
         .merge(sessions::router())
         .merge(history::router())
+        .merge(erasure::router())
+        .merge(audit::router())
         .merge(messages::router())
         .merge(models::router())
         .merge(keys::router())

@@ -69,13 +69,15 @@ fn shape(state: &AppState, row: SessionRow) -> Session {
     Session::new(row, model.map(|model| model.id.as_uuid()))
 }
 
-/// The caller's session from the log; a foreign one doesn't exist.
+/// The caller's session from the log; a foreign or a deleted one doesn't exist.
 pub async fn owned(state: &AppState, owner: AccountId, id: SessionId) -> Result<Aggregate, ApiError> {
     let (session, _) = state.store.load::<Aggregate>(id.as_uuid()).await?;
-    if session.owner_id == Some(owner) { Ok(session) } else { Err(ApiError::not_found()) }
+    let is_there = session.owner_id == Some(owner) && !session.is_deleted;
+    if is_there { Ok(session) } else { Err(ApiError::not_found()) }
 }
 
-async fn read(state: &AppState, owner: AccountId, id: SessionId) -> Result<Session, ApiError> {
+/// A session as its owner reads it.
+pub async fn read(state: &AppState, owner: AccountId, id: SessionId) -> Result<Session, ApiError> {
     let row = state.reads.session(owner, id).await?.ok_or_else(ApiError::not_found)?;
     Ok(shape(state, row))
 }

@@ -1,5 +1,6 @@
 //! The operator's commands.
 
+mod audit;
 mod rebuild;
 mod replay;
 mod table;
@@ -10,7 +11,11 @@ use anyhow::Context;
 use polyphony_platform::{config::Config, secrets::Secrets};
 use polyphony_projections::usage;
 
-pub use self::{rebuild::rebuild, replay::replay};
+pub use self::{
+    audit::{AuditCommand, audit},
+    rebuild::rebuild,
+    replay::replay,
+};
 
 use crate::roles;
 

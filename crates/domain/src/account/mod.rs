@@ -32,6 +32,8 @@ impl Role {
 pub struct Account {
     /// Whether it has been registered.
     pub exists: bool,
+    /// Whether its data keys have been destroyed.
+    pub is_erased: bool,
     /// E-mail address as the person typed it.
     pub email: Personal,
     /// What to call the person.
@@ -52,6 +54,8 @@ pub enum AccountCommand {
         /// What it may do.
         role: Role,
     },
+    /// Destroys everything that is known of the person, for ever.
+    Erase,
 }
 
 /// What has happened to an account.
@@ -67,9 +71,14 @@ pub enum AccountEvent {
         /// What it may do.
         role: Role,
     },
+    /// All data keys of the person were destroyed, in the same transaction: nobody can read their texts any more.
+    AccountErased {},
 }
 
-crate::event_catalogue!(AccountEvent { AccountRegistered => ("account_registered", "1") });
+crate::event_catalogue!(AccountEvent {
+    AccountRegistered => ("account_registered", "1"),
+    AccountErased => ("account_erased", "1"),
+});
 
 /// Why an account refuses a command.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -77,6 +86,9 @@ pub enum AccountError {
     /// The id is taken.
     #[error("the account exists already")]
     AlreadyRegistered,
+    /// There is no such account, or not any more.
+    #[error("there is no such account")]
+    NotFound,
 }
 
 impl Aggregate for Account {
@@ -94,14 +106,20 @@ impl Aggregate for Account {
                 sink.write(AccountEvent::AccountRegistered { email: email.into(), nickname, role }, self).await;
                 Ok(())
             }
+            _ if !self.exists || self.is_erased => Err(AccountError::NotFound),
+            AccountCommand::Erase => {
+                sink.write(AccountEvent::AccountErased {}, self).await;
+                Ok(())
+            }
         }
     }
 
     fn apply(&mut self, event: AccountEvent) {
         match event {
             AccountEvent::AccountRegistered { email, nickname, role } => {
-                *self = Self { exists: true, email, nickname, role };
+                *self = Self { exists: true, email, nickname, role, is_erased: false };
             }
+            AccountEvent::AccountErased {} => self.is_erased = true,
         }
     }
 }
@@ -126,6 +144,15 @@ mod tests {
             .given_no_previous_events()
             .when(register())
             .then_expect_events(vec![registered()]);
+    }
+
+    #[test]
+    fn an_account_is_erased_once() {
+        let given = |given| TestFramework::<Account>::with(()).given(given).when(AccountCommand::Erase);
+        let erased = AccountEvent::AccountErased {};
+        given(vec![registered()]).then_expect_events(vec![erased.clone()]);
+        given(vec![registered(), erased]).then_expect_error(AccountError::NotFound);
+        given(vec![]).then_expect_error(AccountError::NotFound);
     }
 
     #[test]

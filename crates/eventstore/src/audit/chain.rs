@@ -63,7 +63,10 @@ impl Chain {
         while chain.to < relay {
             let mut events = store.read_logged_after(chain.to, CATCH_UP).await?;
             events.retain(|event| place(event) <= relay);
-            if events.is_empty() || !chain.advance(leadership, relay, relay, &events).await? {
+            if events.is_empty() {
+                return Err(StoreError::AuditChain);
+            }
+            if !chain.advance(leadership, relay, relay, &events).await? {
                 return Ok(None);
             }
         }
@@ -83,13 +86,10 @@ impl Chain {
         events: &[LoggedEvent],
     ) -> Result<bool, StoreError> {
         let addition = self.addition(events)?;
-        let (levels, (indexes, hashes)): (Vec<i16>, (Vec<i64>, Vec<&[u8]>)) = addition
-            .nodes
-            .iter()
-            .map(|(subtree, hash)| {
-                (i16::try_from(subtree.level).unwrap_or(i16::MAX), (signed(subtree.index), &hash[..]))
-            })
-            .unzip();
+        let nodes = &addition.nodes;
+        let levels: Vec<i16> = nodes.iter().map(|(at, _)| i16::try_from(at.level).unwrap_or(i16::MAX)).collect();
+        let indexes: Vec<i64> = nodes.iter().map(|(at, _)| signed(at.index)).collect();
+        let hashes: Vec<&[u8]> = nodes.iter().map(|(_, hash)| &hash[..]).collect();
         let checkpoint = &addition.checkpoint;
         let root = checkpoint.root().map_err(|_| StoreError::AuditChain)?;
         let signature = hex::decode(&checkpoint.signature).map_err(|_| StoreError::AuditChain)?;

@@ -8,11 +8,7 @@ use polyphony_audit_verify::{
 };
 use polyphony_domain::record::Cursor;
 
-use super::{
-    chain::place,
-    entry::Entry,
-    rows::Batch,
-};
+use super::{chain::place, entry::Entry, rows::Batch};
 use crate::{Store, StoreError};
 
 /// Batches that are read at a time.

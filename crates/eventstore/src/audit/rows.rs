@@ -25,7 +25,8 @@ pub(super) struct Batch {
 const COLUMNS: &str = "first, entries, xid::text AS xid_text, position, size, root, signed_at, key, signature";
 
 fn batch(row: &PgRow) -> Result<Batch, StoreError> {
-    let number = |index: usize| -> Result<u64, StoreError> { Ok(u64::try_from(row.try_get::<i64, _>(index)?).unwrap_or(0)) };
+    let number =
+        |index: usize| -> Result<u64, StoreError> { Ok(u64::try_from(row.try_get::<i64, _>(index)?).unwrap_or(0)) };
     let xid: String = row.try_get(2)?;
     Ok(Batch {
         first: number(0)?,
@@ -56,7 +57,8 @@ impl Store {
 
     /// The first batch that was signed at a time or after it.
     pub(super) async fn batch_since(&self, time: chrono::DateTime<chrono::Utc>) -> Result<Option<Batch>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM ops.audit_chain WHERE signed_at::timestamptz >= $1 ORDER BY first LIMIT 1");
+        let sql =
+            format!("SELECT {COLUMNS} FROM ops.audit_chain WHERE signed_at::timestamptz >= $1 ORDER BY first LIMIT 1");
         let row = sqlx::query(&sql).bind(time).fetch_optional(&self.pool).await?;
         row.as_ref().map(batch).transpose()
     }
@@ -84,7 +86,9 @@ impl Store {
         for row in rows {
             let first = u64::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0);
             let entries = Entry::all(row.try_get(1)?);
-            leaves.extend(entries.iter().zip(first..).filter(|(_, at)| (begin..end).contains(at)).map(|(entry, _)| entry.leaf));
+            leaves.extend(
+                entries.iter().zip(first..).filter(|(_, at)| (begin..end).contains(at)).map(|(entry, _)| entry.leaf),
+            );
         }
         whole(leaves, end - begin)
     }
@@ -97,7 +101,8 @@ impl Store {
             .bind(signed(end))
             .fetch_all(&self.pool)
             .await?;
-        let hashes = rows.iter().map(|row| row.try_get::<&[u8], _>(0).map(<[u8]>::to_vec)).collect::<Result<Vec<_>, _>>()?;
+        let hashes =
+            rows.iter().map(|row| row.try_get::<&[u8], _>(0).map(<[u8]>::to_vec)).collect::<Result<Vec<_>, _>>()?;
         whole(hashes.into_iter().filter_map(|hash| hash.try_into().ok()).collect(), end - begin)
     }
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     ProjectionError,
     model::{RowModel, has_seen, texts},
-    typed::{Payload, TypedEvent, is_of_sessions},
+    typed::{Payload, TypedEvent, is_erasure, is_of_sessions},
 };
 
 /// Who speaks.
@@ -167,7 +167,7 @@ impl RowModel for MessageThread {
     type Row = MessageRow;
 
     fn wants(event: &StoredEvent) -> bool {
-        event.aggregate_type == Turn::TYPE && is_of_sessions(event, &["stop_requested"])
+        event.aggregate_type == Turn::TYPE && is_of_sessions(event, &["stop_requested"]) || is_erasure(event)
     }
 
     fn key(event: &TypedEvent) -> Option<Uuid> {

@@ -55,17 +55,19 @@ async fn tree(
     rows.into_iter().map(|row| node(row).map(|node| (node.id, node))).collect()
 }
 
-/// Whether a session is a person's, as the log has it.
-async fn is_owner(pool: &PgPool, owner: AccountId, session: SessionId) -> Result<bool, ProjectionError> {
+/// Whether a session is a person's and has not been deleted, as the log has it.
+async fn is_open(pool: &PgPool, owner: AccountId, session: SessionId) -> Result<bool, ProjectionError> {
     let row = sqlx::query(
-        "SELECT EXISTS (SELECT FROM events WHERE aggregate_type = 'session' AND aggregate_id = $1 AND sequence = 1 \
-         AND owner_id = $2)",
+        "SELECT owner_id = $2 AND event_type NOT IN ('session_deleted', 'session_erased') FROM events \
+         WHERE aggregate_type = 'session' AND aggregate_id = $1 \
+         AND (sequence = 1 OR event_type IN ('session_deleted', 'session_restored', 'session_erased')) \
+         ORDER BY sequence DESC LIMIT 1",
     )
     .bind(session.to_string())
     .bind(owner.as_uuid())
-    .fetch_one(pool)
+    .fetch_optional(pool)
     .await?;
-    Ok(row.try_get(0)?)
+    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(false))
 }
 
 /// Some messages of a session. `None` when the session isn't the caller's, or `before` isn't among them. `missing`
@@ -80,7 +82,7 @@ pub(crate) async fn page(
     let changed = model::reduced::<MessageThread>(pool, missing).await?;
     let mut tree = tree(pool, owner, session, None).await?;
     tree.extend(changed.values().map(|row| (row.id, Node::from(row))));
-    if tree.is_empty() && !is_owner(pool, owner, session).await? {
+    if !is_open(pool, owner, session).await? {
         return Ok(None);
     }
     let Some(chosen) = choose(&tree, query) else { return Ok(None) };
@@ -154,6 +156,9 @@ pub(crate) async fn one(
         None => model::load_rows::<MessageThread>(pool, MessageThread::TABLE, &[id]).await?.remove(&id),
     };
     let Some(row) = row.filter(|row| row.owner_id == owner) else { return Ok(None) };
+    if !is_open(pool, owner, row.session_id).await? {
+        return Ok(None);
+    }
     if row.role == MessageRole::User {
         return Ok(Some((row, 1)));
     }

@@ -31,6 +31,8 @@ use crate::{
     state::AppState,
 };
 
+pub use self::login::LONGEST_PASSWORD;
+
 /// Label of the blind index of addresses.
 const EMAIL: &str = "email";
 
@@ -51,7 +53,7 @@ struct CookieParams {
 }
 
 /// What an address is found by: whoever reads the table finds no address in it.
-fn email_index(state: &AppState, email: &str) -> [u8; 32] {
+pub fn email_index(state: &AppState, email: &str) -> [u8; 32] {
     state.secrets.pepper.blind_index(EMAIL, &email.trim().to_lowercase())
 }
 
