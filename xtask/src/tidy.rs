@@ -15,7 +15,7 @@ use crate::cargo;
 const LONGEST_FILE: usize = 450;
 /// Our crates by layer: each may depend on layers before its own.
 const LAYERS: [&[&str]; 4] = [
-    &["polyphony-domain"],
+    &["polyphony-domain", "polyphony-audit-verify"],
     &["polyphony-platform"],
     &["polyphony-eventstore", "polyphony-bus", "polyphony-providers"],
     &["polyphony-api", "polyphony-workers", "polyphony-projections"],

@@ -293,7 +293,8 @@ impl From<AccountError> for ApiError {
     fn from(error: AccountError) -> Self {
         match error {
             AccountError::AlreadyRegistered => Self::conflict("the account exists already"),
-            AccountError::NotFound => Self::not_found(),
+            // Who is no account any more isn't signed in either.
+            AccountError::NotFound => Self::unauthorized(),
         }
     }
 }

@@ -5,7 +5,7 @@ use polyphony_domain::{
     catalog::{Model, Price, Rates, Tier, highest_temperature},
     turn::ErrorRecord,
 };
-use polyphony_eventstore::{accounts::TokenRecord, api_keys::KeyRecord};
+use polyphony_eventstore::{accounts::TokenRecord, api_keys::KeyRecord, history::Happening};
 use polyphony_projections::{MessageRow, SessionRow};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ impl Session {
             created_at: row.created_at,
             updated_at: row.updated_at,
             archived_at: row.archived_at,
-            deleted_at: None,
+            deleted_at: row.deleted_at,
             is_shared: false,
             share_code: None,
             message_count: row.message_count,
@@ -280,6 +280,36 @@ impl From<KeyRecord> for Key {
             created_at: record.created_at,
             version: record.version,
         }
+    }
+}
+
+/// Something that has happened, as the log has it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Event {
+    /// Place in the log; `at` takes it.
+    pub position: i64,
+    pub event_id: Uuid,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub version: String,
+    pub aggregate: String,
+    pub aggregate_id: Uuid,
+    /// `user`, or a role of the service.
+    pub actor: String,
+    pub at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    /// What it says; erased texts read `[erased]`.
+    pub data: Value,
+}
+
+impl From<Happening> for Event {
+    fn from(happening: Happening) -> Self {
+        let Happening { position, event_id, kind, version, aggregate, aggregate_id, actor, at, ip, user_agent, data } =
+            happening;
+        Self { position, event_id, kind, version, aggregate, aggregate_id, actor, at, ip, user_agent, data }
     }
 }
 

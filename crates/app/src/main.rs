@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use polyphony_platform::{config::Config, http::install_crypto_provider, telemetry};
+use polyphony_projections::Moment;
+use uuid::Uuid;
 
 #[derive(Parser)]
 #[command(name = "polyphony", version, about = "Multi-model AI chat platform on one event log")]
@@ -37,6 +39,26 @@ enum Command {
         /// All of them.
         #[arg(long, conflicts_with = "name")]
         all: bool,
+        /// Change nothing: build it in scratch tables and compare every row with what is live.
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Print the life of a session, event by event.
+    Replay {
+        /// Its id.
+        #[arg(long)]
+        session: Uuid,
+        /// Only up to this time (RFC 3339) or position in the log.
+        #[arg(long)]
+        at: Option<Moment>,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check the audit chain, and prove what is in the log.
+    Audit {
+        #[command(subcommand)]
+        command: commands::AuditCommand,
     },
     /// Say how many answers an account may have in the making at a time.
     Allowance {
@@ -96,9 +118,11 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Projector => roles::run(config, roles::Roles { projector: true, ..roles::Roles::NONE }).await,
             Command::Relay => roles::run(config, roles::Roles { relay: true, ..roles::Roles::NONE }).await,
             Command::Migrate => commands::migrate(&config).await,
-            Command::Rebuild { name, all: _ } => commands::rebuild(config, name).await,
             Command::Allowance { email, in_flight } => commands::set_allowance(&config, &email, in_flight).await,
             Command::Models { command } => commands::models::run(&config, command).await,
+            Command::Rebuild { name, all: _, verify } => commands::rebuild(config, name, verify).await,
+            Command::Replay { session, at, json } => commands::replay(config, session, at, json).await,
+            Command::Audit { command } => commands::audit(config, command).await,
             Command::Config { .. } => Ok(()),
         }
     })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use polyphony_bus::Bus;
-use polyphony_eventstore::{Seats, Store};
+use polyphony_eventstore::{Seats, Store, audit::AuditKeys};
 use polyphony_platform::{
     config::Config,
     http::{EgressPolicy, guarded_client},
@@ -14,7 +14,7 @@ use polyphony_platform::{
 };
 use polyphony_projections::{ReadModels, runner, usage};
 use polyphony_providers::{context::Contexts, registry::Registry};
-use polyphony_workers::{completion, relay, sweeper};
+use polyphony_workers::{completion, forget, relay, sweeper};
 use tokio::task::JoinSet;
 
 /// The roles of one process.
@@ -84,15 +84,17 @@ pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
     let (egress, registry) = outbound(&config)?;
     let catalog = Arc::new(registry.catalog(&config)?);
     let contexts = Contexts::default();
+    tokio::spawn(forget::run(store.clone(), bus.clone(), shutdown.hard.clone()));
     let mut tasks: JoinSet<anyhow::Result<&'static str>> = JoinSet::new();
     let stop = shutdown.soft.clone();
     if roles.relay {
         let (store, bus, relay_config) = (store.clone(), bus.clone(), config.relay.clone());
+        let keys = Arc::new(AuditKeys::new(&secrets.audit));
         let (sweeper_store, sweeper_bus, sweeper_stop) = (store.clone(), bus.clone(), stop.clone());
         let stop = stop.clone();
         tasks.spawn(async move {
             tokio::join!(
-                relay::run(store, bus, relay_config, stop),
+                relay::run(store, bus, relay_config, keys, stop),
                 sweeper::run(sweeper_store, sweeper_bus, sweeper_stop)
             );
             Ok("relay")

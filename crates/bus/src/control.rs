@@ -3,11 +3,12 @@
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use polyphony_domain::{
-    ids::{AnswerId, DeviceId},
+    ids::{AccountId, AnswerId, DeviceId},
     record::Cursor,
 };
+use uuid::Uuid;
 
-use crate::{Bus, BusError, subjects};
+use crate::{Bus, BusError, streams, subjects};
 
 impl Bus {
     async fn tell(&self, subject: String, payload: Bytes) {
@@ -96,5 +97,31 @@ impl Bus {
         Ok(revoked.filter_map(|message| {
             std::future::ready(std::str::from_utf8(&message.payload).ok().and_then(|text| text.parse().ok()))
         }))
+    }
+
+    /// Tells every process to forget the data keys of a session or account that has been erased.
+    pub async fn poke_erased(&self, root: Uuid) {
+        self.tell(subjects::ERASED.to_owned(), root.to_string().into()).await;
+    }
+
+    /// The sessions and accounts that have been erased.
+    ///
+    /// # Errors
+    /// [`BusError::Failed`].
+    pub async fn subscribe_erased(&self) -> Result<impl Stream<Item = Uuid> + Unpin + Send + use<>, BusError> {
+        let erased = self.client.subscribe(subjects::ERASED).await.map_err(BusError::failed)?;
+        Ok(erased.filter_map(|message| {
+            std::future::ready(std::str::from_utf8(&message.payload).ok().and_then(|text| text.parse().ok()))
+        }))
+    }
+
+    /// Removes the text of an account that is on its way to its readers.
+    ///
+    /// # Errors
+    /// [`BusError::Failed`].
+    pub async fn purge_chunks(&self, owner: AccountId) -> Result<(), BusError> {
+        let chunks = self.jetstream.get_stream(streams::CHUNKS).await.map_err(BusError::failed)?;
+        chunks.purge().filter(subjects::chunks_of(owner)).await.map_err(BusError::failed)?;
+        Ok(())
     }
 }

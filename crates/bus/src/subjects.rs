@@ -20,6 +20,9 @@ pub const POKE_SWEEPER: &str = "poke.sweeper";
 /// A device session has ended.
 pub const REVOKED: &str = "poke.revoked";
 
+/// Data keys were destroyed.
+pub const ERASED: &str = "poke.erased";
+
 /// Partitions of the event stream; order within an aggregate holds in its partition.
 const PARTITIONS: u128 = 64;
 
@@ -37,6 +40,11 @@ pub fn job(class: &str) -> String {
 /// `chunk.<owner>.<answer>`.
 pub fn chunk(owner: AccountId, answer: AnswerId) -> String {
     format!("chunk.{owner}.{answer}")
+}
+
+/// `chunk.<owner>.*`.
+pub fn chunks_of(owner: AccountId) -> String {
+    format!("chunk.{owner}.*")
 }
 
 /// `chunkstate.<answer>`.

@@ -155,6 +155,7 @@ fn every_stored_event_is_readable_for_ever() {
                 role: Role::Admin,
             },
             AccountEvent::AllowanceSet { in_flight: 2_000 },
+            AccountEvent::AccountErased {},
         ],
     );
     check(
@@ -212,6 +213,7 @@ fn every_stored_event_is_readable_for_ever() {
             SessionEvent::SessionUnarchived {},
             SessionEvent::SessionDeleted {},
             SessionEvent::SessionRestored {},
+            SessionEvent::SessionErased {},
             SessionEvent::BranchActivated { message_id: uuid(3) },
             SessionEvent::MessagePinned { message_id: uuid(3) },
             SessionEvent::MessageUnpinned { message_id: uuid(3) },

@@ -8,7 +8,7 @@ use polyphony_domain::ids::{AccountId, AnswerId, DeviceId, KeyId, SessionId, Tok
 use sqlx::{PgConnection, postgres::PgQueryResult};
 
 use crate::{
-    StoreError,
+    StoreError, erasure,
     error::Refused,
     seats::{self, Aftermath, Seats},
 };
@@ -141,6 +141,28 @@ pub enum Effect {
         turn_version: u64,
         /// Refuses a second prompt with the same guard while this one is in flight.
         guard: Option<String>,
+    },
+    /// Remembers that a session was deleted, so that it is erased in time.
+    DeleteSession {
+        /// The session.
+        session_id: SessionId,
+        /// Whose.
+        owner_id: AccountId,
+    },
+    /// Forgets that a session was deleted.
+    RestoreSession {
+        /// The session.
+        session_id: SessionId,
+    },
+    /// Destroys the data key of a session.
+    EraseSession {
+        /// The session.
+        session_id: SessionId,
+    },
+    /// Destroys all data keys of an account, and removes what else the write side has of it.
+    EraseAccount {
+        /// The account.
+        account_id: AccountId,
     },
     /// Tells the worker of a running answer to stop, with its next heartbeat at the latest.
     RequestStop {
@@ -320,6 +342,24 @@ impl Effect {
                 one(&done, Refused::NotFound)?;
             }
             Self::CreateRun { .. } => after.waiting.extend(seats::create(connection, &self, seats).await?),
+            Self::DeleteSession { session_id, owner_id } => {
+                sqlx::query(
+                    "INSERT INTO ops.deleted_sessions (session_id, owner_id) VALUES ($1, $2) \
+                     ON CONFLICT (session_id) DO UPDATE SET deleted_at = now()",
+                )
+                .bind(session_id.as_uuid())
+                .bind(owner_id.as_uuid())
+                .execute(connection)
+                .await?;
+            }
+            Self::RestoreSession { session_id } => {
+                sqlx::query("DELETE FROM ops.deleted_sessions WHERE session_id = $1")
+                    .bind(session_id.as_uuid())
+                    .execute(connection)
+                    .await?;
+            }
+            Self::EraseSession { session_id } => erasure::session(connection, session_id).await?,
+            Self::EraseAccount { account_id } => erasure::account(connection, account_id).await?,
             Self::RequestStop { answer_id } => {
                 sqlx::query("UPDATE ops.runs SET stop_requested = true WHERE answer_id = $1")
                     .bind(answer_id.as_uuid())

@@ -36,6 +36,9 @@ pub enum StoreError {
     /// A wrapped key or a sealed column does not open: a wrong key ring, or a row that was changed.
     #[error("a sealed value does not open")]
     Sealed,
+    /// The audit chain is not what was signed, or a part of it is missing.
+    #[error("the audit chain is damaged: run `polyphony audit verify`")]
+    AuditChain,
     /// A side write was refused, and with it the whole command.
     #[error(transparent)]
     Refused(#[from] Refused),

@@ -348,7 +348,7 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         transaction.commit().await?;
         failpoint!("store.after_commit" of A::TYPE);
         if new_key.is_some() {
-            self.store.keys.remember(self.root.id(), Some(key));
+            self.store.keys.remember(self.root.id(), self.owner, Some(key));
         }
         Ok(Written { count, cursor, after })
     }

@@ -21,8 +21,19 @@ const FRESH: Duration = Duration::from_secs(30);
 /// Most keys held open at a time: 50,000 × 32 bytes.
 const CAPACITY: usize = 50_000;
 
-/// When a key was looked up, and the key; none for one that has been destroyed.
-type Opened = (Instant, Option<Arc<Dek>>);
+/// A key that was looked up.
+struct Opened {
+    since: Instant,
+    owner: AccountId,
+    /// None for one that has been destroyed.
+    key: Option<Arc<Dek>>,
+}
+
+impl Opened {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < FRESH
+    }
+}
 
 /// The ring, and the keys that were opened lately.
 pub(crate) struct DataKeys {
@@ -37,18 +48,24 @@ impl DataKeys {
 
     fn cached(&self, root: Uuid) -> Option<Option<Arc<Dek>>> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.get(&root).filter(|(since, _)| since.elapsed() < FRESH).map(|(_, key)| key.clone())
+        open.get(&root).filter(|opened| opened.is_fresh()).map(|opened| opened.key.clone())
     }
 
-    pub(crate) fn remember(&self, root: Uuid, key: Option<Arc<Dek>>) {
+    pub(crate) fn remember(&self, root: Uuid, owner: AccountId, key: Option<Arc<Dek>>) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= CAPACITY {
-            open.retain(|_, (since, _)| since.elapsed() < FRESH);
+            open.retain(|_, opened| opened.is_fresh());
         }
         if open.len() >= CAPACITY {
             open.clear();
         }
-        open.insert(root, (Instant::now(), key));
+        open.insert(root, Opened { since: Instant::now(), owner, key });
+    }
+
+    /// Forgets the key of a root and those of an owner: they may have been destroyed.
+    pub(crate) fn forget(&self, root_or_owner: Uuid) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|root, opened| *root != root_or_owner && opened.owner.as_uuid() != root_or_owner);
     }
 
     fn aad(root: Uuid, owner: AccountId) -> Vec<u8> {
@@ -63,21 +80,25 @@ impl DataKeys {
     }
 }
 
-/// Writes a new root's key.
+/// Writes a new root's key. An account that has been erased, or is about to be, gets no new ones.
 pub(crate) async fn insert(
     executor: impl PgExecutor<'_>,
     root: Uuid,
     owner: AccountId,
     wrapped: &WrappedKey,
 ) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO ops.data_keys (root_id, owner_id, kek_version, wrapped) VALUES ($1, $2, $3, $4)")
-        .bind(root)
-        .bind(owner.as_uuid())
-        .bind(wrapped.kek_version)
-        .bind(&wrapped.bytes)
-        .execute(executor)
-        .await?;
-    Ok(())
+    let done = sqlx::query(
+        "WITH account AS (SELECT wrapped FROM ops.data_keys WHERE root_id = $2 FOR SHARE) \
+         INSERT INTO ops.data_keys (root_id, owner_id, kek_version, wrapped) \
+         SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM account WHERE wrapped IS NULL)",
+    )
+    .bind(root)
+    .bind(owner.as_uuid())
+    .bind(wrapped.kek_version)
+    .bind(&wrapped.bytes)
+    .execute(executor)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Erased) }
 }
 
 impl Store {
@@ -113,7 +134,7 @@ impl Store {
                     Some(Arc::new(self.keys.kek.unwrap(&wrapped, &aad).map_err(|_| StoreError::Sealed)?))
                 }
             };
-            self.keys.remember(root, key.clone());
+            self.keys.remember(root, AccountId::new(owner), key.clone());
             found.insert(root, key);
         }
         Ok(found)

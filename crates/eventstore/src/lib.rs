@@ -8,14 +8,18 @@
 
 pub mod accounts;
 pub mod api_keys;
+pub mod audit;
 pub mod context;
 pub mod effect;
+pub mod erasure;
 pub mod error;
 pub mod execute;
 mod frame;
+pub mod history;
 pub mod idempotency;
 pub mod keys;
 pub mod load;
+pub mod logged;
 pub mod relay_state;
 pub mod runs;
 pub mod sealing;
@@ -28,7 +32,7 @@ pub mod upcast;
 pub use self::{
     context::CommandContext,
     effect::Effect,
-    error::StoreError,
+    error::{Refused, StoreError},
     execute::{Execute, ExecuteError, Executed, Root},
     seats::Seats,
     store::Store,

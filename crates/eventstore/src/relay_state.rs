@@ -10,8 +10,8 @@ const LEADER_LOCK: i64 = 0x72_656c_6179;
 
 /// The leadership of the relay. It ends with its own database connection, whatever becomes of the process.
 pub struct Leadership {
-    connection: PgConnection,
-    epoch: i64,
+    pub(crate) connection: PgConnection,
+    pub(crate) epoch: i64,
 }
 
 impl Store {
@@ -56,25 +56,6 @@ impl Store {
 }
 
 impl Leadership {
-    /// Moves the relay's checkpoint; `false` when another leader has taken over, and this one must stop.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`]: the connection is gone, and the leadership with it.
-    pub async fn advance(&mut self, from: Cursor, to: Cursor) -> Result<bool, StoreError> {
-        let done = sqlx::query(
-            "UPDATE ops.relay SET xid = $1::xid8, position = $2 \
-             WHERE epoch = $3 AND xid = $4::xid8 AND position = $5",
-        )
-        .bind(to.xid.to_string())
-        .bind(to.position)
-        .bind(self.epoch)
-        .bind(from.xid.to_string())
-        .bind(from.position)
-        .execute(&mut self.connection)
-        .await?;
-        Ok(done.rows_affected() == 1)
-    }
-
     /// Gives the leadership up.
     ///
     /// # Errors

@@ -78,6 +78,16 @@ impl Store {
         Ok(rows.into_iter().map(Run::from).collect())
     }
 
+    /// The answers of an account that are in flight.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn runs_of_owner(&self, owner: AccountId) -> Result<Vec<Run>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM ops.runs WHERE owner_id = $1 ORDER BY answer_id");
+        let rows: Vec<RunRow> = sqlx::query_as(&sql).bind(owner.as_uuid()).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(Run::from).collect())
+    }
+
     /// Renews the leases that `worker` still holds and says which those are, and whether each is to stop; the
     /// others are lost.
     ///

@@ -141,6 +141,8 @@ pub struct RelayConfig {
     pub batch: u32,
     /// Time between looks into the log when nobody pokes.
     pub poll_ms: u64,
+    /// How long a deleted session can be restored.
+    pub undo_seconds: u64,
     /// Time after a poke in which more events may come before they are published together.
     pub gather_ms: u64,
 }

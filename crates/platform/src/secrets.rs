@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, path::PathBuf, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Deserialize;
 use sha2::Sha256;
@@ -46,6 +47,8 @@ struct Ring {
 struct File {
     kek_ring: Ring,
     jwt_keys: Ring,
+    /// Missing in files that are older than the audit chain.
+    audit_keys: Option<Ring>,
     pepper: String,
 }
 
@@ -132,6 +135,43 @@ impl JwtRing {
     }
 }
 
+/// Seeds of the keys that sign the audit chain, by version: one signs, all verify. Version 0 is always there: it is
+/// derived from the pepper, for deployments whose secrets are older than the chain.
+#[derive(Clone)]
+pub struct AuditRing {
+    signing: Arc<Zeroizing<[u8; 32]>>,
+    keys: Arc<Keys>,
+}
+
+/// The version of the derived key.
+const DERIVED: i32 = 0;
+
+impl AuditRing {
+    fn new(ring: Option<&Ring>, pepper: &[u8; 32]) -> Result<Self, SecretsError> {
+        let mut keys = ring.map(Ring::keys).transpose()?.unwrap_or_default();
+        if keys.contains_key(&DERIVED) {
+            return Err(SecretsError::Malformed("audit key 0 is the derived one; begin with 1"));
+        }
+        let mut derived = Zeroizing::new([0; 32]);
+        // Expanding to one block can't fail: the limit is 255 of them.
+        let _ = Hkdf::<Sha256>::new(None, pepper).expand(b"polyphony/audit/v1", derived.as_mut());
+        keys.insert(DERIVED, derived);
+        let active = ring.map_or(DERIVED, |ring| ring.active);
+        let signing = keys.get(&active).ok_or(SecretsError::Malformed("the active version is not in the ring"))?;
+        Ok(Self { signing: Arc::new(signing.clone()), keys: Arc::new(keys) })
+    }
+
+    /// The seed of the key that signs.
+    pub fn signing(&self) -> &[u8; 32] {
+        &self.signing
+    }
+
+    /// The seeds of all keys.
+    pub fn seeds(&self) -> impl Iterator<Item = &[u8; 32]> {
+        self.keys.values().map(|seed| &**seed)
+    }
+}
+
 /// Keys the blind indexes: what is looked up without being stored readable.
 #[derive(Clone)]
 pub struct Pepper(Arc<Zeroizing<[u8; 32]>>);
@@ -157,6 +197,8 @@ pub struct Secrets {
     pub kek: KekRing,
     /// Signs access tokens.
     pub jwt: JwtRing,
+    /// Signs the audit chain.
+    pub audit: AuditRing,
     /// Keys blind indexes.
     pub pepper: Pepper,
 }
@@ -181,13 +223,17 @@ impl Secrets {
     /// [`SecretsError::Malformed`].
     pub fn parse(text: &str) -> Result<Self, SecretsError> {
         use figment::providers::{Format, Toml};
-        let file: File = figment::Figment::from(Toml::string(text))
-            .extract()
-            .map_err(|_| SecretsError::Malformed("kek_ring, jwt_keys and pepper are needed, and nothing else"))?;
+        let file: File = figment::Figment::from(Toml::string(text)).extract().map_err(|_| {
+            SecretsError::Malformed(
+                "kek_ring, jwt_keys and pepper are needed, audit_keys may be there, and nothing else",
+            )
+        })?;
+        let pepper = key(&file.pepper)?;
         Ok(Self {
             kek: KekRing { active: file.kek_ring.active, keys: Arc::new(file.kek_ring.keys()?) },
             jwt: JwtRing { active: file.jwt_keys.active, keys: Arc::new(file.jwt_keys.keys()?) },
-            pepper: Pepper(Arc::new(key(&file.pepper)?)),
+            audit: AuditRing::new(file.audit_keys.as_ref(), &pepper)?,
+            pepper: Pepper(Arc::new(pepper)),
         })
     }
 
@@ -196,7 +242,7 @@ impl Secrets {
         let key = || STANDARD.encode(vault::random_bytes::<32>());
         let mut text = String::from("# Secrets of one Polyphony deployment. Whoever has them can read its data.\n");
         let _ = writeln!(text, "pepper = \"{}\"", key());
-        for ring in ["kek_ring", "jwt_keys"] {
+        for ring in ["kek_ring", "jwt_keys", "audit_keys"] {
             let _ = writeln!(text, "\n[{ring}]\nactive = 1\n[{ring}.keys]\n1 = \"{}\"", key());
         }
         text
@@ -219,6 +265,18 @@ mod tests {
         assert_eq!(secrets.jwt.verifying(&kid), Some(key));
         assert_eq!(secrets.jwt.verifying("2"), None);
         assert_ne!(secrets.pepper.blind_index("email", "a"), secrets.pepper.blind_index("email", "b"));
+    }
+
+    #[test]
+    fn secrets_without_audit_keys_have_one_that_stays() {
+        let with = Secrets::generate_toml();
+        let without = with.split("\n[audit_keys]").next().unwrap();
+        let (old, again) = (Secrets::parse(without).unwrap(), Secrets::parse(without).unwrap());
+        assert_eq!((old.audit.signing(), old.audit.seeds().count()), (again.audit.signing(), 1));
+        // Once there is a ring, the old key still verifies.
+        let new = Secrets::parse(&with).unwrap();
+        assert_ne!(new.audit.signing(), old.audit.signing());
+        assert!(new.audit.seeds().any(|seed| seed == old.audit.signing()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgExecutor, Row};
 use crate::{ProjectionError, typed::Poison};
 
 /// A projection's place in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
     pub(crate) cursor: Cursor,
     /// How often the projection has been built anew.

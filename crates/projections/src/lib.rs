@@ -8,6 +8,7 @@ mod error;
 mod freshness;
 pub mod message_thread;
 mod model;
+mod past;
 pub mod reads;
 pub mod rebuild;
 pub mod runner;
@@ -20,6 +21,7 @@ pub mod usage;
 pub use self::{
     error::ProjectionError,
     message_thread::{MessagePage, MessageRow},
+    past::{Moment, NoMoment, Occurred},
     reads::{Page, ReadModels, SessionQuery},
     session_list::SessionRow,
     usage::{KeyUsage, Overview, Period},

@@ -7,7 +7,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, PgExecutor, Row, types::Json};
 use uuid::Uuid;
 
-use crate::{ProjectionError, typed::TypedEvent};
+use crate::{
+    ProjectionError,
+    typed::{Purge, TypedEvent},
+};
 
 /// A read model of rows. `reduce` is pure, so that a query can apply what the table has not seen yet.
 pub(crate) trait RowModel: Send + Sync + 'static {
@@ -15,6 +18,8 @@ pub(crate) trait RowModel: Send + Sync + 'static {
     const NAME: &'static str;
     /// Its table.
     const TABLE: &'static str;
+    /// Its column with the id of the session.
+    const SESSION: &'static str;
     /// What a row holds.
     type Row: Serialize + DeserializeOwned + Clone + Send + Sync;
 
@@ -42,15 +47,16 @@ pub(crate) fn has_seen(last: Cursor, event: &TypedEvent) -> bool {
 
 /// Ids of the rows that events change, each once.
 pub(crate) fn keys<M: RowModel>(events: &[TypedEvent]) -> Vec<Uuid> {
-    let mut ids: Vec<Uuid> = events.iter().filter_map(M::key).collect();
+    let mut ids: Vec<Uuid> = events.iter().filter(|event| !event.is_erased).filter_map(M::key).collect();
     ids.sort_unstable();
     ids.dedup();
     ids
 }
 
-/// Reduces events over rows that are there or not.
+/// Reduces events over rows that are there or not. What has been erased makes none: the rows that were made before go
+/// with the event that says so.
 pub(crate) fn reduce_all<M: RowModel>(rows: &mut HashMap<Uuid, M::Row>, events: &[TypedEvent]) {
-    for event in events {
+    for event in events.iter().filter(|event| !event.is_erased) {
         let Some(id) = M::key(event) else { continue };
         if let Some(row) = M::reduce(rows.remove(&id), event) {
             rows.insert(id, row);
@@ -89,7 +95,33 @@ pub(crate) async fn apply<M: RowModel>(
     let mut rows: Vec<(Uuid, M::Row)> = rows.into_iter().collect();
     // Always in the same order, as every statement that locks several rows should.
     rows.sort_unstable_by_key(|(id, _)| *id);
-    if rows.is_empty() { Ok(()) } else { M::write(connection, table, &rows).await }
+    if !rows.is_empty() {
+        M::write(&mut *connection, table, &rows).await?;
+    }
+    // Last: whatever came before them, nothing of these stays.
+    for purge in events.iter().filter_map(TypedEvent::purge) {
+        delete::<M>(&mut *connection, table, purge).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the rows of an erased session or account, and what was parked of it: an error may quote it.
+async fn delete<M: RowModel>(connection: &mut PgConnection, table: &str, purge: Purge) -> Result<(), ProjectionError> {
+    let (id, roots) = match purge {
+        Purge::Session(session) => (session, "SELECT $1::uuid"),
+        // Its sessions by their keys, of which a row stays, since messages have no index by owner.
+        Purge::Owner(owner) => (owner.as_uuid(), "SELECT root_id FROM ops.data_keys WHERE owner_id = $1"),
+    };
+    let rows = format!("DELETE FROM {table} WHERE {} IN ({roots})", M::SESSION);
+    let parked = format!(
+        "DELETE FROM read.parked_events AS parked USING events AS event \
+         WHERE event.root_id IN ({roots}) AND parked.event_id = event.event_id AND parked.projection = '{}'",
+        M::NAME
+    );
+    for sql in [rows, parked] {
+        sqlx::query(&sql).bind(id).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 /// The rows that events change, as they will be once the table has seen them.

@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    ProjectionError,
+    Moment, ProjectionError,
     freshness::Freshness,
     message_thread::{self, MessagePage, MessageRow, MessageThread, query::MessageQuery},
+    past,
     session_list::{self, SessionList, SessionRow},
     usage::{self, KeyUsage, Overview, Period},
 };
@@ -107,6 +108,48 @@ impl ReadModels {
     /// [`ProjectionError::Clickhouse`] when ClickHouse fails or is too slow.
     pub async fn key_usage(&self, owner: AccountId, key: KeyId) -> Result<KeyUsage, ProjectionError> {
         usage::key_usage(self.store.pool(), &self.clickhouse, owner, key).await
+    }
+
+    /// One session of a caller as it was.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the database fails.
+    pub async fn session_at(
+        &self,
+        owner: AccountId,
+        id: SessionId,
+        at: Moment,
+    ) -> Result<Option<SessionRow>, ProjectionError> {
+        past::session(&self.store, owner, id, at).await
+    }
+
+    /// [`ReadModels::messages`] as they were. `None` also when there was no such session.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the database fails.
+    pub async fn messages_at(
+        &self,
+        owner: AccountId,
+        session: SessionId,
+        before: Option<Uuid>,
+        limit: u32,
+        tree: bool,
+        at: Moment,
+    ) -> Result<Option<MessagePage>, ProjectionError> {
+        past::messages(&self.store, owner, session, MessageQuery { before, limit, tree }, at).await
+    }
+
+    /// [`ReadModels::message`] as it was.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the database fails.
+    pub async fn message_at(
+        &self,
+        owner: AccountId,
+        id: Uuid,
+        at: Moment,
+    ) -> Result<Option<(MessageRow, u32)>, ProjectionError> {
+        past::message(&self.store, owner, id, at).await
     }
 
     /// The overview of a caller's usage. It waits for nothing, and says how fresh it is.

@@ -3,6 +3,7 @@
 //! Nothing here is right because of a message: a job is a hint, and every step is fenced in Postgres.
 
 pub mod completion;
+pub mod forget;
 pub mod relay;
 pub mod routing;
 pub mod sweeper;

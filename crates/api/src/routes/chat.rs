@@ -335,7 +335,8 @@ async fn stop(
     Ok(Success::accepted(json!({ "message_ids": ids })))
 }
 
-async fn stop_one(state: &AppState, origin: &Origin, place: AnswerPlace) -> Result<(), ApiError> {
+/// Has one answer stop.
+pub async fn stop_one(state: &AppState, origin: &Origin, place: AnswerPlace) -> Result<(), ApiError> {
     let AnswerPlace { answer_id, turn_id, session_id, owner_id } = place;
     let executed = state
         .store

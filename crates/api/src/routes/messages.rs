@@ -11,6 +11,7 @@ use crate::{
     error::ApiError,
     extract::{Caller, Params, PathId, check_limit},
     respond::{Envelope, Meta, Success},
+    routes::history::{self, AtParams},
     shapes::Message,
     state::AppState,
 };
@@ -29,6 +30,8 @@ struct PageParams {
     /// The whole tree instead of the active branch.
     #[serde(default)]
     tree: bool,
+    /// As it was at this time (RFC 3339) or position in the log.
+    at: Option<String>,
 }
 
 /// The messages of a session, oldest first within the page.
@@ -41,20 +44,28 @@ async fn of_session(
     Params(params): Params<PageParams>,
 ) -> Result<Success<Vec<Message>>, ApiError> {
     let limit = check_limit(params.limit, 50)?;
-    let page = state.reads.messages(caller.account_id, session, params.before, limit, params.tree).await?;
+    let (owner, before, tree) = (caller.account_id, params.before, params.tree);
+    let page = match history::moment(params.at.as_deref())? {
+        None => state.reads.messages(owner, session, before, limit, tree).await?,
+        Some(at) => state.reads.messages_at(owner, session, before, limit, tree, at).await?,
+    };
     let page = page.ok_or_else(ApiError::not_found)?;
     let messages = page.messages.into_iter().map(Message::from).collect();
     Ok(Success::ok(messages).meta(Meta { limit, next_before: Some(page.next_before), ..Meta::default() }))
 }
 
-/// A message.
-#[utoipa::path(get, path = "/messages/{id}", tag = "messages", params(("id" = Uuid, Path)),
+/// A message; with `at`, as it was.
+#[utoipa::path(get, path = "/messages/{id}", tag = "messages", params(("id" = Uuid, Path), AtParams),
     responses((status = 200, body = Envelope<Message>)))]
 async fn get(
     State(state): State<AppState>,
     caller: Caller,
     PathId(id): PathId<Uuid>,
+    Params(params): Params<AtParams>,
 ) -> Result<Success<Message>, ApiError> {
-    let found = state.reads.message(caller.account_id, id).await?;
+    let found = match params.moment()? {
+        None => state.reads.message(caller.account_id, id).await?,
+        Some(at) => state.reads.message_at(caller.account_id, id, at).await?,
+    };
     Ok(Success::ok(found.ok_or_else(ApiError::not_found)?.into()))
 }

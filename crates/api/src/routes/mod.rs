@@ -1,9 +1,12 @@
 //! The routes by resource.
 
+pub mod audit;
 pub mod auth;
 pub mod chat;
 pub mod context;
+pub mod erasure;
 pub mod health;
+pub mod history;
 pub mod keys;
 pub mod messages;
 pub mod models;
@@ -21,6 +24,9 @@ pub fn api() -> OpenApiRouter<AppState> {
         .merge(auth::router())
         .merge(users::router())
         .merge(sessions::router())
+        .merge(history::router())
+        .merge(erasure::router())
+        .merge(audit::router())
         .merge(messages::router())
         .merge(models::router())
         .merge(keys::router())

@@ -18,6 +18,7 @@ use crate::{
     extract::{Body, Caller, Origin, Params, PathId, check_length, check_limit, check_page},
     idempotency,
     respond::{Envelope, Meta, Success},
+    routes::history::AtParams,
     shapes::Session,
     state::AppState,
 };
@@ -68,13 +69,15 @@ fn shape(state: &AppState, row: SessionRow) -> Session {
     Session::new(row, model.map(|model| model.id.as_uuid()))
 }
 
-/// The caller's session from the log; a foreign one doesn't exist.
+/// The caller's session from the log; a foreign or a deleted one doesn't exist.
 pub async fn owned(state: &AppState, owner: AccountId, id: SessionId) -> Result<Aggregate, ApiError> {
     let (session, _) = state.store.load::<Aggregate>(id.as_uuid()).await?;
-    if session.owner_id == Some(owner) { Ok(session) } else { Err(ApiError::not_found()) }
+    let is_there = session.owner_id == Some(owner) && !session.is_deleted;
+    if is_there { Ok(session) } else { Err(ApiError::not_found()) }
 }
 
-async fn read(state: &AppState, owner: AccountId, id: SessionId) -> Result<Session, ApiError> {
+/// A session as its owner reads it.
+pub async fn read(state: &AppState, owner: AccountId, id: SessionId) -> Result<Session, ApiError> {
     let row = state.reads.session(owner, id).await?.ok_or_else(ApiError::not_found)?;
     Ok(shape(state, row))
 }
@@ -172,15 +175,18 @@ async fn create(
     Ok(Success::stored(response, SESSIONS))
 }
 
-/// A session.
-#[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", params(("id" = Uuid, Path)),
+/// A session; with `at`, as it was.
+#[utoipa::path(get, path = "/sessions/{id}", tag = "sessions", params(("id" = Uuid, Path), AtParams),
     responses((status = 200, body = Envelope<Session>)))]
 async fn get(
     State(state): State<AppState>,
     caller: Caller,
     PathId(id): PathId<SessionId>,
+    Params(params): Params<AtParams>,
 ) -> Result<Success<Session>, ApiError> {
-    Ok(Success::ok(read(&state, caller.account_id, id).await?))
+    let Some(at) = params.moment()? else { return Ok(Success::ok(read(&state, caller.account_id, id).await?)) };
+    let row = state.reads.session_at(caller.account_id, id, at).await?.ok_or_else(ApiError::not_found)?;
+    Ok(Success::ok(shape(&state, row)))
 }
 
 /// Changes what is given.

@@ -4,6 +4,7 @@
 mod contract;
 mod devices;
 mod doors;
+mod history;
 mod keys;
 mod listener;
 mod node;

@@ -32,6 +32,8 @@ impl Role {
 pub struct Account {
     /// Whether it has been registered.
     pub exists: bool,
+    /// Whether its data keys have been destroyed.
+    pub is_erased: bool,
     /// E-mail address as the person typed it.
     pub email: Personal,
     /// What to call the person.
@@ -59,6 +61,8 @@ pub enum AccountCommand {
         /// How many.
         in_flight: u32,
     },
+    /// Destroys everything that is known of the person, for ever.
+    Erase,
 }
 
 /// What has happened to an account.
@@ -79,11 +83,14 @@ pub enum AccountEvent {
         /// How many.
         in_flight: u32,
     },
+    /// All data keys of the person were destroyed, in the same transaction: nobody can read their texts any more.
+    AccountErased {},
 }
 
 crate::event_catalogue!(AccountEvent {
     AccountRegistered => ("account_registered", "1"),
     AllowanceSet => ("allowance_set", "1"),
+    AccountErased => ("account_erased", "1"),
 });
 
 /// Why an account refuses a command.
@@ -92,7 +99,7 @@ pub enum AccountError {
     /// The id is taken.
     #[error("the account exists already")]
     AlreadyRegistered,
-    /// There is no such account.
+    /// There is no such account, or not any more.
     #[error("there is no such account")]
     NotFound,
 }
@@ -112,11 +119,15 @@ impl Aggregate for Account {
                 sink.write(AccountEvent::AccountRegistered { email: email.into(), nickname, role }, self).await;
                 Ok(())
             }
-            _ if !self.exists => Err(AccountError::NotFound),
+            _ if !self.exists || self.is_erased => Err(AccountError::NotFound),
             AccountCommand::SetAllowance { in_flight } => {
                 if self.allowance != Some(in_flight) {
                     sink.write(AccountEvent::AllowanceSet { in_flight }, self).await;
                 }
+                Ok(())
+            }
+            AccountCommand::Erase => {
+                sink.write(AccountEvent::AccountErased {}, self).await;
                 Ok(())
             }
         }
@@ -128,6 +139,7 @@ impl Aggregate for Account {
                 *self = Self { exists: true, email, nickname, role, ..Self::default() };
             }
             AccountEvent::AllowanceSet { in_flight } => self.allowance = Some(in_flight),
+            AccountEvent::AccountErased {} => self.is_erased = true,
         }
     }
 }
@@ -152,6 +164,15 @@ mod tests {
             .given_no_previous_events()
             .when(register())
             .then_expect_events(vec![registered()]);
+    }
+
+    #[test]
+    fn an_account_is_erased_once() {
+        let given = |given| TestFramework::<Account>::with(()).given(given).when(AccountCommand::Erase);
+        let erased = AccountEvent::AccountErased {};
+        given(vec![registered()]).then_expect_events(vec![erased.clone()]);
+        given(vec![registered(), erased]).then_expect_error(AccountError::NotFound);
+        given(vec![]).then_expect_error(AccountError::NotFound);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Session {
     pub is_archived: bool,
     /// Whether it has been deleted. It can be restored until its data key is destroyed.
     pub is_deleted: bool,
+    /// Whether its data key has been destroyed.
+    pub is_erased: bool,
     /// Messages (prompts and answers) that the active branch runs through, where it isn't the newest; newest choice
     /// last.
     pub activated: Vec<Uuid>,
@@ -72,6 +74,8 @@ pub enum SessionCommand {
     Archive(bool),
     /// Deletes it, or takes that back.
     Delete(bool),
+    /// Destroys what it holds for ever. Only a deleted session can be erased.
+    Erase,
     /// Has the active branch run through a message.
     Activate {
         /// A prompt or an answer.
@@ -134,6 +138,8 @@ pub enum SessionEvent {
     SessionDeleted {},
     /// The deletion was taken back.
     SessionRestored {},
+    /// Its data key was destroyed, in the same transaction: nobody can read its texts any more.
+    SessionErased {},
     /// The active branch runs through this message.
     BranchActivated {
         /// A prompt or an answer.
@@ -166,6 +172,7 @@ crate::event_catalogue!(SessionEvent {
     SessionUnarchived => ("session_unarchived", "1"),
     SessionDeleted => ("session_deleted", "1"),
     SessionRestored => ("session_restored", "1"),
+    SessionErased => ("session_erased", "1"),
     BranchActivated => ("branch_activated", "1"),
     MessagePinned => ("message_pinned", "1"),
     MessageUnpinned => ("message_unpinned", "1"),
@@ -186,7 +193,8 @@ pub enum SessionError {
 impl Session {
     /// The one event of a command; none when it is so already.
     fn decide(&self, command: SessionCommand) -> Result<Option<SessionEvent>, SessionError> {
-        if self.is_deleted && command != SessionCommand::Delete(false) && command != SessionCommand::Delete(true) {
+        let of_deleted = matches!(command, SessionCommand::Delete(_) | SessionCommand::Erase);
+        if self.is_erased || (self.is_deleted && !of_deleted) {
             return Err(SessionError::NotFound);
         }
         let (changes, event) = match command {
@@ -198,6 +206,8 @@ impl Session {
             SessionCommand::Archive(false) => (self.is_archived, SessionEvent::SessionUnarchived {}),
             SessionCommand::Delete(true) => (!self.is_deleted, SessionEvent::SessionDeleted {}),
             SessionCommand::Delete(false) => (self.is_deleted, SessionEvent::SessionRestored {}),
+            // Restored meanwhile: nothing is erased.
+            SessionCommand::Erase => (self.is_deleted, SessionEvent::SessionErased {}),
             SessionCommand::Activate { message_id } => {
                 (self.activated.last() != Some(&message_id), SessionEvent::BranchActivated { message_id })
             }
@@ -270,6 +280,7 @@ impl Aggregate for Session {
             SessionEvent::SessionUnarchived {} => self.is_archived = false,
             SessionEvent::SessionDeleted {} => self.is_deleted = true,
             SessionEvent::SessionRestored {} => self.is_deleted = false,
+            SessionEvent::SessionErased {} => self.is_erased = true,
             SessionEvent::BranchActivated { message_id } => {
                 self.activated.retain(|activated| *activated != message_id);
                 self.activated.push(message_id);
@@ -347,6 +358,18 @@ mod tests {
             .given(vec![opened(), SessionEvent::SessionDeleted {}])
             .when(SessionCommand::Delete(false))
             .then_expect_events(vec![SessionEvent::SessionRestored {}]);
+    }
+
+    #[test]
+    fn only_a_deleted_session_can_be_erased_and_then_nothing_more() {
+        let (deleted, erased) = (SessionEvent::SessionDeleted {}, SessionEvent::SessionErased {});
+        let given = |given| TestFramework::<Session>::with(()).given(given);
+        given(vec![opened()]).when(SessionCommand::Erase).then_expect_events(vec![]);
+        given(vec![opened(), deleted.clone()]).when(SessionCommand::Erase).then_expect_events(vec![erased.clone()]);
+        for command in [SessionCommand::Delete(false), SessionCommand::Erase, SessionCommand::Archive(true)] {
+            let given = given(vec![opened(), deleted.clone(), erased.clone()]);
+            given.when(command).then_expect_error(SessionError::NotFound);
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     ProjectionError,
     model::{RowModel, has_seen, texts},
-    typed::{Payload, TypedEvent, is_of_sessions},
+    typed::{Payload, TypedEvent, is_erasure, is_of_sessions},
 };
 
 /// Who speaks.
@@ -163,10 +163,11 @@ fn begin(event: &TypedEvent, turn: &TurnEvent) -> Option<MessageRow> {
 impl RowModel for MessageThread {
     const NAME: &'static str = "message_thread_v1";
     const TABLE: &'static str = "read.messages";
+    const SESSION: &'static str = "session_id";
     type Row = MessageRow;
 
     fn wants(event: &StoredEvent) -> bool {
-        event.aggregate_type == Turn::TYPE && is_of_sessions(event, &["stop_requested"])
+        event.aggregate_type == Turn::TYPE && is_of_sessions(event, &["stop_requested"]) || is_erasure(event)
     }
 
     fn key(event: &TypedEvent) -> Option<Uuid> {

@@ -1,5 +1,7 @@
 //! Reading the messages: first the tree, then only those that are asked for.
 
+use std::collections::HashMap;
+
 use polyphony_domain::ids::{AccountId, SessionId};
 use sqlx::{PgPool, Row};
 use uuid::Uuid;
@@ -53,17 +55,19 @@ async fn tree(
     rows.into_iter().map(|row| node(row).map(|node| (node.id, node))).collect()
 }
 
-/// Whether a session is a person's, as the log has it.
-async fn is_owner(pool: &PgPool, owner: AccountId, session: SessionId) -> Result<bool, ProjectionError> {
+/// Whether a session is a person's and has not been deleted, as the log has it.
+async fn is_open(pool: &PgPool, owner: AccountId, session: SessionId) -> Result<bool, ProjectionError> {
     let row = sqlx::query(
-        "SELECT EXISTS (SELECT FROM events WHERE aggregate_type = 'session' AND aggregate_id = $1 AND sequence = 1 \
-         AND owner_id = $2)",
+        "SELECT owner_id = $2 AND event_type NOT IN ('session_deleted', 'session_erased') FROM events \
+         WHERE aggregate_type = 'session' AND aggregate_id = $1 \
+         AND (sequence = 1 OR event_type IN ('session_deleted', 'session_restored', 'session_erased')) \
+         ORDER BY sequence DESC LIMIT 1",
     )
     .bind(session.to_string())
     .bind(owner.as_uuid())
-    .fetch_one(pool)
+    .fetch_optional(pool)
     .await?;
-    Ok(row.try_get(0)?)
+    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(false))
 }
 
 /// Some messages of a session. `None` when the session isn't the caller's, or `before` isn't among them. `missing`
@@ -75,35 +79,67 @@ pub(crate) async fn page(
     query: MessageQuery,
     missing: &[TypedEvent],
 ) -> Result<Option<MessagePage>, ProjectionError> {
-    let mut changed = model::reduced::<MessageThread>(pool, missing).await?;
+    let changed = model::reduced::<MessageThread>(pool, missing).await?;
     let mut tree = tree(pool, owner, session, None).await?;
     tree.extend(changed.values().map(|row| (row.id, Node::from(row))));
-    if tree.is_empty() && !is_owner(pool, owner, session).await? {
+    if !is_open(pool, owner, session).await? {
         return Ok(None);
     }
-    let mut ids = if query.tree { branch::in_order(&tree) } else { branch::active_branch(&tree) };
+    let Some(chosen) = choose(&tree, query) else { return Ok(None) };
+    let stored: Vec<Uuid> = chosen.ids.iter().filter(|id| !changed.contains_key(id)).copied().collect();
+    let mut rows = model::load_rows::<MessageThread>(pool, MessageThread::TABLE, &stored).await?;
+    rows.extend(changed);
+    Ok(Some(chosen.page(&tree, rows)))
+}
+
+/// Some messages of a session that is known whole. `None` when `before` isn't among them.
+pub(crate) fn of_rows(rows: HashMap<Uuid, MessageRow>, query: MessageQuery) -> Option<MessagePage> {
+    let tree: Tree = rows.values().map(|row| (row.id, Node::from(row))).collect();
+    choose(&tree, query).map(|chosen| chosen.page(&tree, rows))
+}
+
+/// The messages that a query is about.
+struct Chosen {
+    ids: Vec<Uuid>,
+    /// Whether there are earlier ones.
+    has_before: bool,
+}
+
+fn choose(tree: &Tree, query: MessageQuery) -> Option<Chosen> {
+    let mut ids = if query.tree { branch::in_order(tree) } else { branch::active_branch(tree) };
     if let Some(before) = query.before {
-        let Some(end) = ids.iter().position(|id| *id == before) else { return Ok(None) };
+        let end = ids.iter().position(|id| *id == before)?;
         ids.truncate(end);
     }
     let cut = ids.len().saturating_sub(query.limit as usize);
-    let ids = ids.split_off(cut);
-    let stored: Vec<Uuid> = ids.iter().filter(|id| !changed.contains_key(id)).copied().collect();
-    let mut rows = model::load_rows::<MessageThread>(pool, MessageThread::TABLE, &stored).await?;
-    let versions = branch::versions(&tree);
-    let messages: Vec<(MessageRow, u32)> = ids
-        .into_iter()
-        .filter_map(|id| changed.remove(&id).or_else(|| rows.remove(&id)))
-        .map(|row| {
-            let count = match row.role {
-                MessageRole::User => 1,
-                MessageRole::Assistant => versions.get(&row.parent_id).copied().unwrap_or(1),
-            };
-            (row, count)
-        })
-        .collect();
-    let next_before = if cut == 0 { None } else { messages.first().map(|(row, _)| row.id) };
-    Ok(Some(MessagePage { messages, next_before }))
+    Some(Chosen { ids: ids.split_off(cut), has_before: cut > 0 })
+}
+
+impl Chosen {
+    fn page(self, tree: &Tree, mut rows: HashMap<Uuid, MessageRow>) -> MessagePage {
+        let versions = branch::versions(tree);
+        let found = self.ids.into_iter().filter_map(|id| rows.remove(&id));
+        let messages: Vec<(MessageRow, u32)> = found
+            .map(|row| {
+                let count = match row.role {
+                    MessageRole::User => 1,
+                    MessageRole::Assistant => versions.get(&row.parent_id).copied().unwrap_or(1),
+                };
+                (row, count)
+            })
+            .collect();
+        let next_before = messages.first().filter(|_| self.has_before).map(|(row, _)| row.id);
+        MessagePage { messages, next_before }
+    }
+}
+
+/// How many versions of a message there are among all messages of its session.
+pub(crate) fn versions_of(row: &MessageRow, rows: &HashMap<Uuid, MessageRow>) -> u32 {
+    if row.role == MessageRole::User {
+        return 1;
+    }
+    let tree: Tree = rows.values().map(|row| (row.id, Node::from(row))).collect();
+    branch::versions(&tree).get(&row.parent_id).copied().unwrap_or(1)
 }
 
 /// One message of a caller, with the number of its versions. `missing` are the caller's events that the table has
@@ -120,6 +156,9 @@ pub(crate) async fn one(
         None => model::load_rows::<MessageThread>(pool, MessageThread::TABLE, &[id]).await?.remove(&id),
     };
     let Some(row) = row.filter(|row| row.owner_id == owner) else { return Ok(None) };
+    if !is_open(pool, owner, row.session_id).await? {
+        return Ok(None);
+    }
     if row.role == MessageRole::User {
         return Ok(Some((row, 1)));
     }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Events read at a time; one in four or five is a fact.
-const BATCH: u32 = 5_000;
+pub(super) const BATCH: u32 = 5_000;
 /// How often a batch is sent that ClickHouse doesn't take.
 const TRIES: u32 = 5;
 /// Pause between them.
@@ -40,7 +40,7 @@ pub(super) async fn build(replay: &mut Replay<'_>, clickhouse: &Client) -> Resul
     let live = checkpoint::lock(&mut transaction, usage::NAME).await?;
     // Batches on their way belong to tables that are about to go.
     sqlx::query("DELETE FROM read.usage_batches WHERE epoch <= $1").bind(old).execute(&mut *transaction).await?;
-    replay.park(&mut transaction).await?;
+    replay.finish(&mut transaction).await?;
     checkpoint::begin_epoch(&mut transaction, usage::NAME, live, replay.at).await?;
     transaction.commit().await?;
     if let Err(error) = usage::drop_tables(clickhouse, old).await {
@@ -49,7 +49,8 @@ pub(super) async fn build(replay: &mut Replay<'_>, clickhouse: &Client) -> Resul
     Ok(())
 }
 
-async fn insert(
+/// Sends a batch, several times if need be.
+pub(super) async fn insert(
     clickhouse: &Client,
     from: Checkpoint,
     replay: &Replay<'_>,

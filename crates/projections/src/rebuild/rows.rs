@@ -10,22 +10,22 @@ use crate::{
 };
 
 /// Events read at a time.
-const BATCH: u32 = 1_000;
+pub(super) const BATCH: u32 = 1_000;
 
 /// Builds the model and puts it in the place of the live one.
 pub(super) async fn build<M: RowModel>(replay: &mut Replay<'_>) -> Result<(), ProjectionError> {
     let pool = replay.store.pool().clone();
     let shadow = format!("{}_rebuild", M::TABLE);
-    for statement in
-        [format!("DROP TABLE IF EXISTS {shadow}"), format!("CREATE TABLE {shadow} (LIKE {} INCLUDING ALL)", M::TABLE)]
-    {
-        sqlx::query(&statement).execute(&pool).await?;
+    if !replay.resume(&shadow).await? {
+        replay.begin_table(&shadow, M::TABLE).await?;
     }
     // The bulk, while the live model goes on. What comes during one round is read in the next.
     let mut expected = count(replay.store, None).await?;
     while let Some(events) = replay.next(BATCH, M::wants).await? {
-        let mut connection = pool.acquire().await?;
-        model::apply::<M>(&mut connection, &shadow, &events).await?;
+        let mut transaction = pool.begin().await?;
+        model::apply::<M>(&mut transaction, &shadow, &events).await?;
+        replay.keep(&mut transaction).await?;
+        transaction.commit().await?;
     }
     replay.expect_whole(expected).await?;
     let (bulk, bulk_at) = (replay.read, replay.at);
@@ -38,13 +38,13 @@ pub(super) async fn build<M: RowModel>(replay: &mut Replay<'_>) -> Result<(), Pr
     let rest = count_between(&mut transaction, bulk_at, replay.at).await?;
     expected = bulk + rest;
     if replay.read != expected || replay.at < live.cursor {
-        return Err(ProjectionError::Incomplete { name: M::NAME.to_owned(), read: replay.read, expected });
+        return Err(replay.incomplete(expected));
     }
     let table = M::TABLE.rsplit('.').next().unwrap_or(M::TABLE);
     for statement in [format!("DROP TABLE {}", M::TABLE), format!("ALTER TABLE {shadow} RENAME TO {table}")] {
         sqlx::query(&statement).execute(&mut *transaction).await?;
     }
-    replay.park(&mut transaction).await?;
+    replay.finish(&mut transaction).await?;
     checkpoint::begin_epoch(&mut transaction, M::NAME, live, replay.at).await?;
     transaction.commit().await?;
     Ok(())

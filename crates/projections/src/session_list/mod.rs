@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     ProjectionError,
     model::{RowModel, has_seen, texts},
-    typed::{Payload, TypedEvent, is_of_sessions},
+    typed::{Payload, TypedEvent, is_erasure, is_of_sessions},
 };
 
 /// Characters of the first prompt that name a session without a title.
@@ -69,6 +69,11 @@ impl SessionRow {
     pub const fn is_archived(&self) -> bool {
         self.archived_at.is_some()
     }
+
+    /// Whether it has been deleted and is shown to nobody.
+    pub const fn is_deleted(&self) -> bool {
+        self.deleted_at.is_some()
+    }
 }
 
 /// The read model.
@@ -86,17 +91,18 @@ fn derived(prompt: &str) -> String {
 impl RowModel for SessionList {
     const NAME: &'static str = "session_list_v1";
     const TABLE: &'static str = "read.sessions";
+    const SESSION: &'static str = "id";
     type Row = SessionRow;
 
     fn wants(event: &StoredEvent) -> bool {
         // Steps on the way to an answer don't move a session in its list.
-        is_of_sessions(event, &["attempt_started", "stop_requested"])
+        is_of_sessions(event, &["attempt_started", "stop_requested"]) || is_erasure(event)
     }
 
     fn key(event: &TypedEvent) -> Option<Uuid> {
         match event.payload {
             Payload::Session(_) | Payload::Turn(_) => Some(event.root_id),
-            Payload::Other => None,
+            Payload::AccountErased | Payload::Other => None,
         }
     }
 
@@ -148,6 +154,8 @@ impl RowModel for SessionList {
                 SessionEvent::SessionUnarchived {} => row.archived_at = None,
                 SessionEvent::SessionDeleted {} => row.deleted_at = Some(at),
                 SessionEvent::SessionRestored {} => row.deleted_at = None,
+                // The row goes with the event.
+                SessionEvent::SessionErased {} => return None,
                 // Which messages are shown or kept is the thread's matter.
                 SessionEvent::BranchActivated { .. }
                 | SessionEvent::MessagePinned { .. }
@@ -174,7 +182,7 @@ impl RowModel for SessionList {
                     }
                 }
             },
-            Payload::Other => return Some(row),
+            Payload::AccountErased | Payload::Other => return Some(row),
         }
         row.updated_at = event.at;
         Some(row)
@@ -186,18 +194,19 @@ impl RowModel for SessionList {
         rows: &[(Uuid, SessionRow)],
     ) -> Result<(), ProjectionError> {
         let sql = format!(
-            "INSERT INTO {table} (id, owner_id, updated_at, archived, data) \
-             SELECT id, owner_id, updated_at, archived, data::json \
-             FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::boolean[], $5::text[]) \
-                  AS row (id, owner_id, updated_at, archived, data) \
+            "INSERT INTO {table} (id, owner_id, updated_at, archived, deleted, data) \
+             SELECT id, owner_id, updated_at, archived, deleted, data::json \
+             FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::boolean[], $5::boolean[], $6::text[]) \
+                  AS row (id, owner_id, updated_at, archived, deleted, data) \
              ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at, archived = excluded.archived, \
-             data = excluded.data"
+             deleted = excluded.deleted, data = excluded.data"
         );
         sqlx::query(&sql)
             .bind(rows.iter().map(|(id, _)| *id).collect::<Vec<_>>())
             .bind(rows.iter().map(|(_, row)| row.owner_id.as_uuid()).collect::<Vec<_>>())
             .bind(rows.iter().map(|(_, row)| row.updated_at).collect::<Vec<_>>())
             .bind(rows.iter().map(|(_, row)| row.is_archived()).collect::<Vec<_>>())
+            .bind(rows.iter().map(|(_, row)| row.is_deleted()).collect::<Vec<_>>())
             .bind(texts(rows)?)
             .execute(connection)
             .await?;

@@ -27,9 +27,11 @@ pub(crate) async fn page(
     }
     // The rows that change are taken out of the table's order and put in where they belong now.
     let changed = model::reduced::<SessionList>(pool, missing).await?;
-    let without: Vec<Uuid> = changed.keys().copied().collect();
+    let without: Vec<Uuid> = model::keys::<SessionList>(missing);
     let mut page = stored(pool, owner, query.archived, &without, 0, skip + limit).await?;
-    let changed = changed.into_values().filter(|row| row.owner_id == owner && row.is_archived() == query.archived);
+    let changed = changed
+        .into_values()
+        .filter(|row| row.owner_id == owner && row.is_archived() == query.archived && !row.is_deleted());
     let before = page.items.len();
     page.items.extend(changed);
     page.total += (page.items.len() - before) as u64;
@@ -48,7 +50,7 @@ async fn stored(
     skip: u64,
     limit: u64,
 ) -> Result<Page<SessionRow>, ProjectionError> {
-    let of_owner = "FROM read.sessions WHERE owner_id = $1 AND archived = $2 AND id <> ALL($3)";
+    let of_owner = "FROM read.sessions WHERE owner_id = $1 AND archived = $2 AND NOT deleted AND id <> ALL($3)";
     let sql = format!(
         "SELECT (SELECT count(*) {of_owner}), page.data FROM (SELECT) AS one LEFT JOIN LATERAL \
          (SELECT id, updated_at, data {of_owner} ORDER BY updated_at DESC, id DESC LIMIT $4 OFFSET $5) AS page ON true \
@@ -79,5 +81,5 @@ pub(crate) async fn one(
 ) -> Result<Option<SessionRow>, ProjectionError> {
     let mut rows = model::load_rows::<SessionList>(pool, SessionList::TABLE, &[id]).await?;
     model::reduce_all::<SessionList>(&mut rows, missing);
-    Ok(rows.remove(&id).filter(|row| row.owner_id == owner))
+    Ok(rows.remove(&id).filter(|row| row.owner_id == owner && !row.is_deleted()))
 }

@@ -73,6 +73,7 @@ fn log() -> impl Strategy<Value = Vec<TypedEvent>> {
                 root_id: session,
                 owner_id: AccountId::default(),
                 at: chrono::DateTime::from_timestamp(position as i64, 0).unwrap(),
+                is_erased: false,
                 payload,
             }
         };
@@ -120,6 +121,7 @@ fn a_session_without_title_is_called_by_its_first_prompt() {
         root_id: Uuid::from_u128(1),
         owner_id: AccountId::default(),
         at: chrono::DateTime::UNIX_EPOCH,
+        is_erased: false,
         payload: Payload::Turn(Box::new(TurnEvent::PromptPosted(self::prompt(Uuid::from_u128(1), text)))),
     };
     let opened = TypedEvent {

@@ -5,6 +5,7 @@ mod fact;
 mod key_usage;
 mod overview;
 mod schema;
+mod verify;
 
 #[cfg(test)]
 pub(crate) use self::{batch::boundary, schema::table};
@@ -13,7 +14,8 @@ pub(crate) use self::{
     fact::{Fact, insert},
     key_usage::key_usage,
     overview::overview,
-    schema::{drop_tables, ensure},
+    schema::{SCRATCH, drop_tables, ensure},
+    verify::{differing_rollups, hashes},
 };
 pub use self::{
     key_usage::KeyUsage,

@@ -18,6 +18,8 @@ const SCHEMA: &str = concat!(
 );
 /// The tables; `usage_events` feeds the others through views that are called like them, with `_mv`.
 const TABLES: [&str; 3] = ["usage_events", "usage_hourly", "usage_daily"];
+/// The epoch of tables that are only made to be compared with the live ones.
+pub(crate) const SCRATCH: i64 = -1;
 /// Longest wait for one statement.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -70,7 +72,11 @@ pub(crate) async fn drop_tables(client: &Client, epoch: i64) -> Result<(), Proje
 
 /// The name of a table in an epoch.
 pub(crate) fn table(name: &str, epoch: i64) -> String {
-    if epoch == 0 { name.to_owned() } else { format!("{name}_e{epoch}") }
+    match epoch {
+        0 => name.to_owned(),
+        SCRATCH => format!("{name}_verify"),
+        epoch => format!("{name}_e{epoch}"),
+    }
 }
 
 async fn execute(client: &Client, sql: &str) -> Result<(), ProjectionError> {

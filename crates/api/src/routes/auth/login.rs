@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Longer ones can't be anybody's, and hashing them would be a gift to whoever wants to keep us busy.
-const LONGEST_PASSWORD: usize = 128;
+pub const LONGEST_PASSWORD: usize = 128;
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

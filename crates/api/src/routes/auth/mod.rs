@@ -31,6 +31,8 @@ use crate::{
     state::AppState,
 };
 
+pub use self::login::LONGEST_PASSWORD;
+
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(register::register))
@@ -47,7 +49,8 @@ struct CookieParams {
     cookie: bool,
 }
 
-fn email_index(state: &AppState, email: &str) -> [u8; 32] {
+/// What an address is found by: whoever reads the table finds no address in it.
+pub fn email_index(state: &AppState, email: &str) -> [u8; 32] {
     state.secrets.pepper.email_index(email)
 }
 

@@ -1,6 +1,10 @@
 //! The operator's commands.
 
+mod audit;
 pub mod models;
+mod rebuild;
+mod replay;
+mod table;
 
 use std::io::Write as _;
 
@@ -8,7 +12,13 @@ use anyhow::Context;
 use polyphony_domain::account::{Account, AccountCommand};
 use polyphony_eventstore::{CommandContext, Effect, Root};
 use polyphony_platform::{config::Config, secrets::Secrets};
-use polyphony_projections::{rebuild as rebuilding, usage};
+use polyphony_projections::usage;
+
+pub use self::{
+    audit::{AuditCommand, audit},
+    rebuild::rebuild,
+    replay::replay,
+};
 
 use crate::roles;
 
@@ -44,18 +54,6 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     let (store, _) = roles::open_store(config).await?;
     store.migrate().await?;
     usage::ensure_schema(&usage::client(&config.clickhouse), &config.clickhouse.database).await?;
-    Ok(())
-}
-
-/// Builds one or all read models anew.
-pub async fn rebuild(config: Config, name: Option<String>) -> anyhow::Result<()> {
-    let (store, _) = roles::open_store(&config).await?;
-    let clickhouse = usage::client(&config.clickhouse);
-    let names = name.map_or_else(|| rebuilding::NAMES.map(str::to_owned).to_vec(), |name| vec![name]);
-    for name in names {
-        let events = rebuilding::rebuild(&store, &clickhouse, &name).await?;
-        print(&format!("{name}: {events} events\n"))?;
-    }
     Ok(())
 }
 
