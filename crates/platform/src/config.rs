@@ -199,6 +199,8 @@ pub struct MailConfig {
 pub struct EgressConfig {
     /// Comma list of `host:port`.
     pub allow: String,
+    /// Whether a model server on this very machine (Ollama, llama.cpp) is looked for at the start, and served.
+    pub discover_local: bool,
 }
 
 /// Administrator.

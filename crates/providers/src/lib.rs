@@ -12,6 +12,7 @@ pub mod compatible;
 pub mod context;
 mod conversation;
 pub mod demo;
+pub mod discovery;
 mod error;
 mod fields;
 pub mod gemini;

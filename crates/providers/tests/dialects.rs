@@ -86,7 +86,7 @@ fn errors_after_200_end_the_answer_and_keep_its_text() {
         ("event: error\ndata: {\"message\":\"Overloaded\",\"type\":\"overloaded_error\"}", ErrorKind::Overloaded),
         ("event: error\ndata: out of memory", ErrorKind::Overloaded),
         (r#"error: {"code":500,"message":"slot gone","type":"server_error"}"#, ErrorKind::Overloaded),
-        (r#"data: {"choices":[{"garbled"#, ErrorKind::Protocol),
+        (r#"data: {"choices":[{"garbled"#, ErrorKind::Interrupted),
     ];
     for (error, kind) in cases {
         for after in ["data: [DONE]", HELLO, STOP] {

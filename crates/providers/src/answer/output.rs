@@ -160,7 +160,9 @@ impl Output {
             Ok(object) => Some(object),
             Err(_) if self.done || (self.ended && is_cut(data)) => None,
             Err(_) => {
-                self.fail(ProviderError::of(ErrorKind::Protocol));
+                // Within an answer that was understood so far, bytes were lost on the way; else it's another language.
+                let kind = if self.understood { ErrorKind::Interrupted } else { ErrorKind::Protocol };
+                self.fail(ProviderError::of(kind));
                 None
             }
         }

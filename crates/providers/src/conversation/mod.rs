@@ -132,6 +132,11 @@ fn fit(message: &Message, target: &Target<'_>, losses: &mut Losses) -> Prompted 
             _ => parts.push(part.clone()),
         }
     }
+    if role == Role::Assistant && parts.iter().all(|part| matches!(part, Part::Reasoning { .. })) && !parts.is_empty() {
+        // An answer that was stopped while it was thought about.
+        lost(losses, LossKind::Reasoning, "reasoning: nothing came of it");
+        parts.clear();
+    }
     match role {
         Role::Assistant => parts.sort_by_key(|part| match part {
             Part::Reasoning { .. } => 0,
