@@ -20,6 +20,7 @@ import sys
 import tempfile
 import zipfile
 
+sys.dont_write_bytecode = True
 from wanted import GENAI, REVIEWED, WANTED
 
 Decimal = decimal.Decimal
