@@ -144,6 +144,11 @@ impl Receipt {
         receipt
     }
 
+    /// Whether messages were left out for want of room, so that a summary of them would help the next turn.
+    pub fn lacks_room(&self) -> bool {
+        self.dropped.iter().any(|change| change.what == "message")
+    }
+
     /// Notes conversions, as far as there is room.
     pub fn convert(&mut self, converted: impl IntoIterator<Item = Converted>) {
         let room = MOST_CONVERTED.saturating_sub(self.converted.len());

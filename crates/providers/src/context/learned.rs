@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use polyphony_domain::ids::{KeyId, ModelId};
+use polyphony_domain::ids::ModelId;
+use uuid::Uuid;
 
 /// How long a refusal is remembered: a host may be given a larger window.
 const REMEMBERED: Duration = Duration::from_secs(3600);
-/// Most models, and most pairs of model and key, that something is remembered of.
+/// Most models, and most pairs of model and key or account, that something is remembered of.
 const CAPACITY: usize = 4_096;
 /// Bounds of a calibration, in thousandths.
 const BOUNDS: (u64, u64) = (500, 2_000);
@@ -19,7 +20,7 @@ const SMALLEST: u64 = 200;
 /// Less than this can't be taken away from: there is no conversation left.
 const LEAST: u64 = 64;
 
-type Limits = HashMap<(ModelId, Option<KeyId>), (u64, Instant)>;
+type Limits = HashMap<(ModelId, Uuid), (u64, Instant)>;
 
 /// Lessons.
 #[derive(Default)]
@@ -53,14 +54,14 @@ impl Learned {
         *now = ((*now * 7 + target) / 8).clamp(BOUNDS.0, BOUNDS.1);
     }
 
-    /// Most tokens that a request to a model with a key may have, where a longer one was refused lately.
-    pub(super) fn limit(&self, model: ModelId, key: Option<KeyId>) -> Option<u64> {
+    /// Most tokens that a request to a model may have, for whoever it is, where a longer one was refused lately.
+    pub(super) fn limit(&self, model: ModelId, whose: Uuid) -> Option<u64> {
         let limits = lock(&self.limits);
-        limits.get(&(model, key)).filter(|(_, since)| since.elapsed() < REMEMBERED).map(|(limit, _)| *limit)
+        limits.get(&(model, whose)).filter(|(_, since)| since.elapsed() < REMEMBERED).map(|(limit, _)| *limit)
     }
 
     /// A request of `sent` tokens was too long: three fifths of it may do.
-    pub(super) fn refused(&self, model: ModelId, key: Option<KeyId>, sent: u64) -> bool {
+    pub(super) fn refused(&self, model: ModelId, whose: Uuid, sent: u64) -> bool {
         let limit = sent * 3 / 5;
         if limit < LEAST {
             return false;
@@ -72,7 +73,7 @@ impl Learned {
         if limits.len() >= CAPACITY {
             limits.clear();
         }
-        limits.insert((model, key), (limit, Instant::now()));
+        limits.insert((model, whose), (limit, Instant::now()));
         true
     }
 }
@@ -101,12 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_counts_for_its_key_only() {
+    fn a_refusal_counts_for_its_owner_only() {
         let learned = Learned::default();
-        let (model, key) = (ModelId::default(), Some(KeyId::default()));
+        let (model, key, other) = (ModelId::default(), Uuid::from_u128(1), Uuid::from_u128(2));
         assert!(learned.refused(model, key, 1_000));
         assert_eq!(learned.limit(model, key), Some(600));
-        assert_eq!(learned.limit(model, None), None);
+        assert_eq!(learned.limit(model, other), None);
         assert!(!learned.refused(model, key, 100));
     }
 }

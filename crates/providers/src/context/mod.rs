@@ -15,9 +15,9 @@ use polyphony_domain::{
         Converted, Cover, Language, MARK_TOKENS, Piece, Plan, Receipt, Shown, Texts, Thread, TooLong, Window, plan,
         texts_of, texts_of_tools,
     },
-    ids::KeyId,
     turn::UsageRecord,
 };
+use uuid::Uuid;
 
 use self::{counting::Counter, learned::Learned};
 use crate::{Loss, Options, tokens};
@@ -48,15 +48,9 @@ pub struct Fitted {
     pub tokens: Vec<u64>,
 }
 
-impl Fitted {
-    /// Whether messages were left out for want of room, so that a summary of them would help the next turn.
-    pub fn has_dropped(&self) -> bool {
-        self.receipt.dropped.iter().any(|change| change.what == "message")
-    }
-}
-
 impl Contexts {
-    /// Makes a thread fit a model. `key` is the key that is used: what a provider refuses may depend on it.
+    /// Makes a thread fit a model. `whose` is the key that is used, or the account where there is none: what a provider
+    /// refuses may depend on it, and one person's refusals are nobody else's.
     ///
     /// # Errors
     /// [`TooLong`] when not even the system prompt, the pinned messages and the last prompt fit.
@@ -65,22 +59,27 @@ impl Contexts {
         thread: &Thread,
         model: &Model,
         mut options: Options,
-        key: Option<KeyId>,
+        whose: Uuid,
     ) -> Result<Fitted, TooLong> {
-        let window = Window::of(model, options.params.max_tokens, self.0.learned.limit(model.id, key));
+        let window = Window::of(model, options.params.max_tokens, self.0.learned.limit(model.id, whose));
         let sizes = self.sizes(thread, model, &options).await;
         let plan = plan(&sizes.pieces, &sizes.covers(thread), sizes.system + sizes.tools, window.budget())?;
         let mut receipt = sizes.receipt(thread, model, &options, window, &plan);
-        let (asked, most) = (options.params.max_tokens, window.room(plan.used));
-        if u64::from(asked.unwrap_or(model.max_output)) > most {
-            options.params.max_tokens = Some(u32::try_from(most).unwrap_or(u32::MAX));
-            if asked.is_some() {
+        let most = window.room(plan.used);
+        match options.params.max_tokens {
+            Some(asked) if u64::from(asked) > most => {
+                options.params.max_tokens = Some(u32::try_from(most).unwrap_or(u32::MAX));
                 receipt.convert([Converted {
                     what: "max_tokens".to_owned(),
                     message_id: None,
                     why: format!("lowered to {most}: more doesn't fit the window"),
                 }]);
             }
+            // An adapter that must name a number would name the model's largest.
+            None if u64::from(model.max_output) > most && plan.used > window.length / 2 => {
+                options.params.max_tokens = Some(u32::try_from(window.reserved).unwrap_or(u32::MAX));
+            }
+            _ => {}
         }
         let tokens = sizes.pieces.iter().map(|piece| piece.tokens).collect();
         Ok(Fitted { conversation: thread.shown(&plan), options, receipt, tokens })
@@ -88,8 +87,8 @@ impl Contexts {
 
     /// The provider refused a request as too long: from now on less is sent. `false` when there is nothing to take away
     /// any more.
-    pub fn refused(&self, model: &Model, key: Option<KeyId>, receipt: &Receipt) -> bool {
-        self.0.learned.refused(model.id, key, receipt.used)
+    pub fn refused(&self, model: &Model, whose: Uuid, receipt: &Receipt) -> bool {
+        self.0.learned.refused(model.id, whose, receipt.used)
     }
 
     /// A provider said what a request really had: later counts for the model come nearer to that.
@@ -215,7 +214,7 @@ pub async fn fit_transcript(
     mut thread: Thread,
     model: &Model,
     options: Options,
-    key: Option<KeyId>,
+    whose: Uuid,
 ) -> Result<Fitted, TooLong> {
     /// Most bytes of one message in a transcript.
     const LONGEST: usize = 16 * 1024;
@@ -223,7 +222,7 @@ pub async fn fit_transcript(
     thread.system = None;
     let mut thread = thread.unprotected().bounded(LONGEST);
     thread.system = polyphony_domain::context::transcript(&Conversation::default(), language).system;
-    let mut fitted = contexts.fit(&thread, model, options, key).await?;
+    let mut fitted = contexts.fit(&thread, model, options, whose).await?;
     fitted.conversation = polyphony_domain::context::transcript(&fitted.conversation, language);
     Ok(fitted)
 }

@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use super::{
     Deps, compaction,
-    context::{self, Prepared},
+    context::{self, Ask, Prepared},
     emitter::Emitter,
     generate::{Ended, Generation, Interrupts, Report},
     leases::{Leases, Signals},
@@ -252,7 +252,9 @@ impl Worker<'_> {
         };
         let answer = &started.answer;
         let key_id = key_of(call);
-        let (contexts, model) = (&self.deps.contexts, context::known(self.deps, &answer.model));
+        let model = &context::known(self.deps, &answer.model);
+        let whose = key_id.map_or_else(|| self.job().owner_id.as_uuid(), |key| key.as_uuid());
+        let ask = Ask { log: &started.log, turn: self.job().turn_id, answer, model, whose };
         let generation = Generation {
             adapter: &*adapter,
             key: key.as_ref(),
@@ -263,9 +265,7 @@ impl Worker<'_> {
         };
         let mut report = Report::default();
         for size in 1.. {
-            let turn = self.job().turn_id;
-            let prepared = context::prepare(self.deps, &started.log, turn, answer, &answer.model, key_id, &*adapter);
-            let Prepared { rendered, receipt, compaction } = match prepared.await {
+            let Prepared { rendered, receipt, compaction } = match context::prepare(self.deps, &ask, &*adapter).await {
                 Ok(prepared) => prepared,
                 Err(error) => return Ok(Made::unsent(Ended::Failed(error))),
             };
@@ -276,7 +276,7 @@ impl Worker<'_> {
             // What the provider finds too long is made shorter, while nothing was shown.
             let is_too_long = matches!(&ended, Ended::Failed(error) if error.kind == ErrorKind::ContextTooLong);
             let again = is_too_long && emitter.is_untouched() && size < context::MOST_SIZES;
-            if again && contexts.refused(&model, key_id, &receipt) {
+            if again && self.deps.contexts.refused(model, whose, &receipt) {
                 continue;
             }
             return Ok(Made { ended, report, context: Some(receipt), compaction, key_id });

@@ -2,8 +2,8 @@
 
 use polyphony_domain::{
     catalog::Model,
-    context::{Range, Receipt, Thread},
-    ids::{KeyId, TurnId},
+    context::{History, Range, Receipt, Thread},
+    ids::TurnId,
     turn::{Answer, ModelRef},
 };
 use polyphony_eventstore::load::SessionLog;
@@ -12,6 +12,7 @@ use polyphony_providers::{
     context::{Fitted, fit_transcript, note_losses},
 };
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use super::Deps;
 
@@ -31,32 +32,38 @@ pub(super) struct Prepared {
     pub(super) compaction: Option<Range>,
 }
 
-/// Prepares the request for an answer by `model` with `key`.
+/// What is to be prepared.
+pub(super) struct Ask<'a> {
+    /// The session.
+    pub(super) log: &'a SessionLog,
+    /// The turn.
+    pub(super) turn: TurnId,
+    /// The answer.
+    pub(super) answer: &'a Answer,
+    /// The model that is asked.
+    pub(super) model: &'a Model,
+    /// The key that is used, or the account where there is none.
+    pub(super) whose: Uuid,
+}
+
+/// Prepares the request for an answer.
 ///
 /// # Errors
 /// [`ErrorKind::ContextTooLong`] when not even the system prompt, the pinned messages and the last prompt fit.
-pub(super) async fn prepare(
-    deps: &Deps,
-    log: &SessionLog,
-    turn: TurnId,
-    answer: &Answer,
-    model: &ModelRef,
-    key: Option<KeyId>,
-    adapter: &dyn Adapter,
-) -> Result<Prepared, ProviderError> {
-    let model = known(deps, model);
-    let options = options(answer, &model);
+pub(super) async fn prepare(deps: &Deps, ask: &Ask<'_>, adapter: &dyn Adapter) -> Result<Prepared, ProviderError> {
+    let Ask { log, turn, answer, model, whose } = *ask;
+    let options = options(answer, model);
     let history = log.history();
     let prompt = history.turn(turn).and_then(|turn| turn.prompt.as_ref());
     let (fitted, thread) = match prompt.and_then(Range::of) {
         Some((range, _)) => {
             let thread = Thread::of_range(&history, &range)
                 .ok_or_else(|| ProviderError::new(ErrorKind::BadRequest, "there is nothing left to summarise"))?;
-            (fit_transcript(&deps.contexts, thread, &model, options, key).await, None)
+            (fit_transcript(&deps.contexts, thread, model, options, whose).await, None)
         }
         None => {
-            let thread = thread(log, turn, answer);
-            (deps.contexts.fit(&thread, &model, options, key).await, Some(thread))
+            let thread = thread(&history, turn, answer);
+            (deps.contexts.fit(&thread, model, options, whose).await, Some(thread))
         }
     };
     let Fitted { conversation, options, mut receipt, tokens } =
@@ -64,16 +71,15 @@ pub(super) async fn prepare(
     let rendered = adapter.render(&conversation, &options);
     receipt.request_hash = Sha256::digest(&rendered.body).iter().map(|byte| format!("{byte:02x}")).collect();
     note_losses(&mut receipt, &rendered.losses);
-    let lacks_room = receipt.dropped.iter().any(|change| change.what == "message");
-    let compaction =
-        thread.filter(|_| lacks_room).and_then(|thread| thread.range_to_summarise(&tokens, receipt.budget / KEPT));
+    let thread = thread.filter(|_| receipt.lacks_room());
+    let compaction = thread.and_then(|thread| thread.range_to_summarise(&tokens, receipt.budget / KEPT));
     Ok(Prepared { rendered, receipt, compaction })
 }
 
 /// The conversation that an answer is made from. What an answer is for besides replying adds its words here, with
 /// [`Thread::tell`].
-fn thread(log: &SessionLog, turn: TurnId, _answer: &Answer) -> Thread {
-    Thread::to(&log.history(), turn)
+fn thread(history: &History<'_>, turn: TurnId, _answer: &Answer) -> Thread {
+    Thread::to(history, turn)
 }
 
 /// The model as the catalogue has it; one that has left the catalogue is only known by name.

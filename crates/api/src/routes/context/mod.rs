@@ -79,9 +79,9 @@ async fn key(state: &AppState, owner: AccountId, model: &Model) -> Result<Option
 
 /// What a model would be shown of a thread, with what its dialect can't take.
 async fn fitted(state: &AppState, owner: AccountId, thread: &Thread, model: &Model) -> Result<Receipt, ApiError> {
-    let key = key(state, owner, model).await?;
+    let whose = key(state, owner, model).await?.map_or_else(|| owner.as_uuid(), |key| key.as_uuid());
     let options = polyphony_providers::Options { model: model.name.clone(), ..polyphony_providers::Options::default() };
-    let mut fitted = state.contexts.fit(thread, model, options, key).await.map_err(|_| too_long())?;
+    let mut fitted = state.contexts.fit(thread, model, options, whose).await.map_err(|_| too_long())?;
     if let Some(adapter) = state.registry.adapter(&model.provider) {
         let rendered = adapter.render(&fitted.conversation, &fitted.options);
         polyphony_providers::context::note_losses(&mut fitted.receipt, &rendered.losses);

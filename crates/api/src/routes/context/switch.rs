@@ -2,7 +2,7 @@
 
 use axum::{extract::State, http::HeaderMap};
 use polyphony_domain::{
-    context::{Receipt, Thread},
+    context::Thread,
     ids::SessionId,
     session::{Session, SessionCommand},
 };
@@ -70,13 +70,14 @@ async fn switch_model(
         Ok(model) => super::fitted(&state, owner, &thread, model).await.ok().map(|receipt| (model, receipt)),
         Err(_) => None,
     };
+    // What has no room is left out of the first turn, and summarised for the next ones.
     let mut data = super::shape(target, &after);
     data["session_id"] = json!(session);
     data["previous_model_id"] = json!(before.as_ref().map(|(model, _)| model.id));
     data["previous_model"] = json!(before.as_ref().map(|(model, _)| model.slug()));
     data["tokens_before"] = json!(before.as_ref().map(|(_, receipt)| receipt.used));
     data["tokens_after"] = json!(after.used);
-    data["will_compact"] = json!(lacks_room(&after));
+    data["will_compact"] = json!(after.lacks_room());
     data["will_drop"] = json!(!after.dropped.is_empty());
     data["will_convert"] = json!(!after.converted.is_empty());
     data["has_key"] =
@@ -97,9 +98,4 @@ async fn switch_model(
     let response = idempotency::settle(&state, key.as_ref(), done.map(|_| response).map_err(ApiError::from)).await?;
     state.bus.poke_relay().await;
     Ok(Success::stored(response, HERE))
-}
-
-/// Whether messages have no room: the first turn leaves them out, and has them summarised for the next ones.
-fn lacks_room(receipt: &Receipt) -> bool {
-    receipt.dropped.iter().any(|change| change.what == "message")
 }
