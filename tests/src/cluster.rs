@@ -94,15 +94,24 @@ impl Cluster {
         set("NATS_URL", to_nats.instead_in(nats.url()));
         set("CLICKHOUSE_URL", format!("{}/?database=polyphony", clickhouse.url().trim_end_matches('/')));
         set("POLYPHONY_DATABASE__MAX_CONNECTIONS", "8".to_owned());
-        set("POLYPHONY_PROVIDERS__EMU__KIND", "compatible".to_owned());
-        set("POLYPHONY_PROVIDERS__EMU__BASE_URL", to_provider.instead_in(&emulator.url()));
-        set("POLYPHONY_PROVIDERS__EMU__MODELS", format!("{MODELS},{models}"));
-        set("POLYPHONY_PROVIDERS__EMU__API_KEY", PROVIDER_KEY.to_owned());
         for (name, value) in extra {
             set(name, (*value).to_owned());
         }
         let roles = Vec::new();
-        Self { emulator, nats, clickhouse, postgres, to_provider, to_nats, to_postgres, settings, roles }
+        let mut cluster =
+            Self { emulator, nats, clickhouse, postgres, to_provider, to_nats, to_postgres, settings, roles };
+        cluster.provider("emu", &format!("{MODELS},{models}"));
+        cluster
+    }
+
+    /// Declares a provider by this name, which is the emulator too, for the roles that are started from now on. What is
+    /// learnt of one provider's limits and failures counts for no other.
+    pub fn provider(&mut self, name: &str, models: &str) {
+        let prefix = format!("POLYPHONY_PROVIDERS__{}__", name.to_ascii_uppercase());
+        let base_url = self.to_provider.instead_in(&self.emulator.url());
+        let fields =
+            [("KIND", "compatible"), ("BASE_URL", base_url.as_str()), ("MODELS", models), ("API_KEY", PROVIDER_KEY)];
+        self.settings.extend(fields.map(|(field, value)| (format!("{prefix}{field}"), value.to_owned())));
     }
 
     /// Starts a role with further settings and waits until it is ready.
