@@ -126,6 +126,12 @@ impl Cluster {
         self.keep(kind, role)
     }
 
+    /// Starts a command of the operator's and doesn't wait.
+    pub fn spawn_command(&mut self, args: &[&str], further: &[(&str, &str)]) -> Node {
+        let role = Role::spawn(args, self.settings_with(further));
+        self.keep(args[0], role)
+    }
+
     /// Starts several roles at once.
     pub async fn start_all<const N: usize>(&mut self, kinds: [&str; N]) -> [Node; N] {
         let settings = self.settings_with(&[]);
@@ -163,6 +169,16 @@ impl Cluster {
     pub fn alive(&mut self) -> Vec<(Node, String)> {
         let roles = self.roles.iter_mut().enumerate();
         roles.filter_map(|(index, (kind, role))| (!role.has_ended()).then(|| (Node(index), kind.clone()))).collect()
+    }
+
+    /// Open files and resident kilobytes of each living role, where the system tells.
+    pub fn resources(&mut self) -> Vec<(String, usize, u64)> {
+        let living = self.alive();
+        let told = living.into_iter().filter_map(|(node, kind)| {
+            let (files, kilobytes) = self.role(node).resources()?;
+            Some((format!("{kind} {}", node.0), files, kilobytes))
+        });
+        told.collect()
     }
 
     /// Everything that all roles have ever logged, by kind and number.

@@ -5,7 +5,7 @@ use polyphony_tests::{Cluster, Person, Sampler, audit::audit, history::History};
 /// What is to come of a misbehaviour: the last event, its `finish_reason` or `code`, and the calls that are made.
 type Case = (&'static str, &'static str, &'static str, usize);
 
-const CASES: [Case; 36] = [
+const CASES: [Case; 37] = [
     // V-01: silence before the head, after it, after text; comments that only look alive.
     ("headless-first1", "done", "stop", 2),
     ("headless", "error", "PROVIDER_TIMEOUT", 3),
@@ -47,6 +47,7 @@ const CASES: [Case; 36] = [
     // V-07: much, in one line or in many; what nobody knows.
     ("n1-b1000000", "done", "stop", 1),
     ("n20000-i0", "done", "stop", 1),
+    ("n2200-i0-b4000", "error", "PROVIDER_ERROR", 1),
     ("noise", "done", "stop", 1),
     ("tools", "done", "tool_calls", 1),
 ];
