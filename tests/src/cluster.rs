@@ -94,15 +94,24 @@ impl Cluster {
         set("NATS_URL", to_nats.instead_in(nats.url()));
         set("CLICKHOUSE_URL", format!("{}/?database=polyphony", clickhouse.url().trim_end_matches('/')));
         set("POLYPHONY_DATABASE__MAX_CONNECTIONS", "8".to_owned());
-        set("POLYPHONY_PROVIDERS__EMU__KIND", "compatible".to_owned());
-        set("POLYPHONY_PROVIDERS__EMU__BASE_URL", to_provider.instead_in(&emulator.url()));
-        set("POLYPHONY_PROVIDERS__EMU__MODELS", format!("{MODELS},{models}"));
-        set("POLYPHONY_PROVIDERS__EMU__API_KEY", PROVIDER_KEY.to_owned());
         for (name, value) in extra {
             set(name, (*value).to_owned());
         }
         let roles = Vec::new();
-        Self { emulator, nats, clickhouse, postgres, to_provider, to_nats, to_postgres, settings, roles }
+        let mut cluster =
+            Self { emulator, nats, clickhouse, postgres, to_provider, to_nats, to_postgres, settings, roles };
+        cluster.provider("emu", &format!("{MODELS},{models}"));
+        cluster
+    }
+
+    /// Declares a provider by this name, which is the emulator too, for the roles that are started from now on. What is
+    /// learnt of one provider's limits and failures counts for no other.
+    pub fn provider(&mut self, name: &str, models: &str) {
+        let prefix = format!("POLYPHONY_PROVIDERS__{}__", name.to_ascii_uppercase());
+        let base_url = self.to_provider.instead_in(&self.emulator.url());
+        let fields =
+            [("KIND", "compatible"), ("BASE_URL", base_url.as_str()), ("MODELS", models), ("API_KEY", PROVIDER_KEY)];
+        self.settings.extend(fields.map(|(field, value)| (format!("{prefix}{field}"), value.to_owned())));
     }
 
     /// Starts a role with further settings and waits until it is ready.
@@ -115,6 +124,12 @@ impl Cluster {
     pub fn spawn(&mut self, kind: &str, further: &[(&str, &str)]) -> Node {
         let role = Role::spawn(&[kind], self.settings_with(further));
         self.keep(kind, role)
+    }
+
+    /// Starts a command of the operator's and doesn't wait.
+    pub fn spawn_command(&mut self, args: &[&str], further: &[(&str, &str)]) -> Node {
+        let role = Role::spawn(args, self.settings_with(further));
+        self.keep(args[0], role)
     }
 
     /// Starts several roles at once.
@@ -154,6 +169,16 @@ impl Cluster {
     pub fn alive(&mut self) -> Vec<(Node, String)> {
         let roles = self.roles.iter_mut().enumerate();
         roles.filter_map(|(index, (kind, role))| (!role.has_ended()).then(|| (Node(index), kind.clone()))).collect()
+    }
+
+    /// Open files and resident kilobytes of each living role, where the system tells.
+    pub fn resources(&mut self) -> Vec<(String, usize, u64)> {
+        let living = self.alive();
+        let told = living.into_iter().filter_map(|(node, kind)| {
+            let (files, kilobytes) = self.role(node).resources()?;
+            Some((format!("{kind} {}", node.0), files, kilobytes))
+        });
+        told.collect()
     }
 
     /// Everything that all roles have ever logged, by kind and number.

@@ -26,12 +26,13 @@ pub const MUTATIONS: [(&str, &str, &[&str]); 15] = [
 
 /// So long a person waits on the course: as long as a sound product may need at most on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15);
-const MODELS: &str = "cut-first1,twice-i5,plain-n200-i20";
+const MODELS: &str = "twice-i5,plain-n200-i20";
 
 /// Goes the course with a mistake built in, or with none.
 pub async fn course(mutation: &str) -> Report {
     let settings = [("POLYPHONY_MUTATION", mutation), ("POLYPHONY_WORKER__LEASE_SECONDS", "2")];
     let mut cluster = Cluster::new(&settings, MODELS).await;
+    cluster.provider("rude", "cut-first1");
     let [api, _relay, zombie] = cluster.start_all(["api", "relay", "worker"]).await;
     let projector = "projector.before_rows=err@3*1;projector.clickhouse_after_insert=abort@2";
     let doomed_projector = cluster.start("projector", &[("POLYPHONY_FAILPOINTS", projector)]).await;
@@ -55,7 +56,7 @@ pub async fn course(mutation: &str) -> Report {
 
     // A worker stands still, is overtaken and wakes up; meanwhile a stream that breaks off and one with two reports.
     let person = impatient(Person::register(std::slice::from_ref(&good), &history).await);
-    let [long, cut, twice] = ["emu/plain-n200-i20", "emu/cut-first1", "emu/twice-i5"];
+    let [long, cut, twice] = ["emu/plain-n200-i20", "rude/cut-first1", "emu/twice-i5"];
     let session = person.session(long).await;
     let mut asking = person.asking(session, long);
     asking.until_text(400).await;

@@ -82,7 +82,7 @@ impl ProviderError {
                 ErrorKind::Protocol => "the provider's answer could not be understood",
                 ErrorKind::Unreachable => "the provider can't be reached",
                 ErrorKind::Redirect => "the provider answered with a redirect, which is not followed",
-                ErrorKind::ResponseTooLarge => "the provider's answer has a line that is too large",
+                ErrorKind::ResponseTooLarge => "the provider's answer is too large",
             },
         )
     }

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     time::sleep,
 };
@@ -20,6 +20,8 @@ use crate::ok;
 
 /// Most bytes carried at a time.
 const BUFFER: usize = 16 * 1024;
+/// Bytes that wait at the proxy at most, on their way from a server.
+const RECEIVE_BUFFER: u32 = 64 * 1024;
 /// How often a silenced connection looks whether it may speak again.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -151,8 +153,15 @@ struct Lines {
     carried: Arc<AtomicU64>,
 }
 
+/// Connects with a small buffer, so that a stalled line is felt soon.
+async fn connect(upstream: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if upstream.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.connect(upstream).await
+}
+
 async fn carry(mut client: TcpStream, upstream: SocketAddr, lines: Lines, mut broken: watch::Receiver<(u64, Break)>) {
-    let Ok(mut server) = TcpStream::connect(upstream).await else { return };
+    let Ok(mut server) = connect(upstream).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     broken.mark_unchanged();
     let how = {

@@ -11,6 +11,10 @@ use tokio::time::sleep;
 use super::{Ledger, Verdict};
 use crate::{Cluster, Person, cluster::PROVIDER_KEY, history::History};
 
+/// Most open files of a role at rest; each has a few dozen connections.
+const MOST_FILES: usize = 160;
+/// Most resident memory of a role at rest.
+const MOST_KILOBYTES: u64 = 400_000;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What must have come to rest, as a number that is then 0.
@@ -28,7 +32,7 @@ const RESTLESS: [(&str, &str); 4] = [
 ];
 
 /// I10: nothing is left to be done.
-pub(super) async fn rest(cluster: &Cluster, verdict: &mut Verdict, patience: Duration) {
+pub(super) async fn rest(cluster: &mut Cluster, verdict: &mut Verdict, patience: Duration) {
     let deadline = Instant::now() + patience;
     for (what, sql) in RESTLESS {
         let mut left = cluster.count(sql).await;
@@ -37,6 +41,10 @@ pub(super) async fn rest(cluster: &Cluster, verdict: &mut Verdict, patience: Dur
             left = cluster.count(sql).await;
         }
         verdict.expect(left == 0, || format!("{left} {what} after {} s", patience.as_secs()));
+    }
+    for (name, files, kilobytes) in cluster.resources() {
+        let modest = files <= MOST_FILES && kilobytes <= MOST_KILOBYTES;
+        verdict.expect(modest, || format!("{name} holds {files} files and {kilobytes} kB"));
     }
     let parked = cluster.count("SELECT count(*) FROM read.parked_events").await;
     verdict.expect(parked == 0, || format!("{parked} events were put aside"));

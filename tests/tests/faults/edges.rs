@@ -79,7 +79,7 @@ async fn a_stop_at_any_moment_ends_the_answer_once_and_the_call_soon() {
 
 #[tokio::test]
 async fn a_reader_who_does_not_read_is_given_up_and_holds_up_nobody() {
-    let model = "plain-n3000-i1-b4000";
+    let model = "plain-n1500-i1-b4000";
     let mut cluster = Cluster::new(&[], model).await;
     let [_, _, worker] = cluster.start_all(["relay", "projector", "worker"]).await;
     let api = cluster.start("api", &[("POLYPHONY_DURATIONS", "api.write=2000")]).await;
@@ -92,7 +92,7 @@ async fn a_reader_who_does_not_read_is_given_up_and_holds_up_nobody() {
     reading.until_text(10_000).await;
     line.behave(Conduct { way: Way::Down, stalled: true, ..Conduct::default() });
     let (files, before) = cluster.role(api).resources().unwrap();
-    // Another one reads the same answer meanwhile, twelve megabytes of it.
+    // Another one reads the same answer meanwhile, six megabytes of it.
     let other = Person::register(&[cluster.url(api)], &history).await;
     let session = other.session(&format!("emu/{model}")).await;
     let whole = other.ask(session, &format!("emu/{model}")).await;

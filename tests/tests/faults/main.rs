@@ -9,5 +9,6 @@ mod edges;
 mod nodes;
 mod processes;
 mod provider;
+mod seats;
 mod views;
 mod worker;

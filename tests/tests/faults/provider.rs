@@ -5,7 +5,7 @@ use polyphony_tests::{Cluster, Person, Sampler, audit::audit, history::History};
 /// What is to come of a misbehaviour: the last event, its `finish_reason` or `code`, and the calls that are made.
 type Case = (&'static str, &'static str, &'static str, usize);
 
-const CASES: [Case; 36] = [
+const CASES: [Case; 37] = [
     // V-01: silence before the head, after it, after text; comments that only look alive.
     ("headless-first1", "done", "stop", 2),
     ("headless", "error", "PROVIDER_TIMEOUT", 3),
@@ -47,22 +47,25 @@ const CASES: [Case; 36] = [
     // V-07: much, in one line or in many; what nobody knows.
     ("n1-b1000000", "done", "stop", 1),
     ("n20000-i0", "done", "stop", 1),
+    ("n2200-i0-b4000", "error", "PROVIDER_ERROR", 1),
     ("noise", "done", "stop", 1),
     ("tools", "done", "tool_calls", 1),
 ];
 
 #[tokio::test]
 async fn whatever_a_provider_does_the_answer_ends_once_and_holds_what_came() {
-    let models = CASES.map(|(model, ..)| model).join(",");
     let waits = "provider.head=1500;provider.idle=1000;provider.content=1500;provider.trailer=500";
-    let mut cluster = Cluster::new(&[("POLYPHONY_DURATIONS", waits)], &models).await;
+    let mut cluster = Cluster::new(&[("POLYPHONY_DURATIONS", waits)], "").await;
+    for (index, (model, ..)) in CASES.iter().enumerate() {
+        cluster.provider(&format!("v{index}"), model);
+    }
     let [api, _, _, worker] = cluster.start_all(["api", "relay", "projector", "worker"]).await;
     let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
     let person = Person::register(&[cluster.url(api)], &history).await;
-    let asks = futures::future::join_all(CASES.map(|(model, ..)| {
+    let asks = futures::future::join_all(CASES.iter().enumerate().map(|(index, (model, ..))| {
         let person = person.clone();
         async move {
-            let model = format!("emu/{model}");
+            let model = format!("v{index}/{model}");
             person.ask(person.session(&model).await, &model).await
         }
     }));

@@ -24,6 +24,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(25);
 /// Text that is held back goes out at this size, publish in flight or not.
 const LARGEST_WAIT: usize = 1024;
 
+/// Most bytes of an answer, several times what the most talkative models may say.
+const LARGEST_ANSWER: usize = 8 << 20;
+
 type Ack = Pin<Box<dyn Future<Output = Result<(), BusError>> + Send>>;
 
 /// The outgoing side of one attempt.
@@ -37,6 +40,8 @@ pub(super) struct Emitter {
     in_flight: Option<Ack>,
     /// When the first chunk went out.
     pub(super) first_chunk: Option<Instant>,
+    /// Bytes of text and reasoning so far.
+    taken: usize,
 }
 
 impl Emitter {
@@ -50,6 +55,7 @@ impl Emitter {
             held_since: Instant::now(),
             in_flight: None,
             first_chunk: None,
+            taken: 0,
         }
     }
 
@@ -58,6 +64,7 @@ impl Emitter {
         if delta.is_empty() {
             return;
         }
+        self.taken += delta.len();
         if self.held_kind != kind {
             self.flush();
             self.held_kind = kind;
@@ -85,6 +92,11 @@ impl Emitter {
         };
         self.send(&ChunkFrame { attempt: self.attempt, n, body });
         self.first_chunk.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether more has come than any answer has: a provider that never ends must not fill the log.
+    pub(super) const fn is_overfull(&self) -> bool {
+        self.taken > LARGEST_ANSWER
     }
 
     /// Whether a viewer may have seen anything of this attempt, or is about to.

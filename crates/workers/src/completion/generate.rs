@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use polyphony_domain::{chunk_map::ChunkKind, content::Part};
 use polyphony_platform::{failpoint, mutated};
-use polyphony_providers::{Adapter, AdapterEvent, FinishReason, ProviderError, ProviderKey, Rendered, Usage};
+use polyphony_providers::{
+    Adapter, AdapterEvent, ErrorKind, FinishReason, ProviderError, ProviderKey, Rendered, Usage,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{emitter::Emitter, leases::Signals, next::Others};
@@ -125,6 +127,9 @@ impl Generation<'_> {
                     Some(Ok(AdapterEvent::Text(text))) => {
                         emitter.push(ChunkKind::Text, &text);
                         failpoint!("worker.after_chunk");
+                        if emitter.is_overfull() {
+                            return Ended::Failed(ProviderError::of(ErrorKind::ResponseTooLarge));
+                        }
                     }
                     Some(Ok(AdapterEvent::Reasoning(text))) => emitter.push(ChunkKind::Reasoning, &text),
                     Some(Ok(AdapterEvent::Usage(usage))) => report.used(usage),
