@@ -195,7 +195,9 @@ mod tests {
         let mut completed = std::collections::HashMap::new();
         for size in 0..leaves.len() {
             assert_eq!(frontier.root(), root(&leaves[..size]));
-            frontier.push(leaves[size], |subtree, hash| drop(completed.insert(subtree, hash)));
+            frontier.push(leaves[size], |subtree, hash| {
+                completed.insert(subtree, hash);
+            });
         }
         for (subtree, hash) in &completed {
             let begin = usize::try_from(subtree.index << subtree.level).unwrap();

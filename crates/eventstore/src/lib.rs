@@ -26,6 +26,7 @@ pub mod sealing;
 pub mod store;
 pub mod tail;
 pub mod upcast;
+pub mod vitals;
 
 pub use self::{
     context::CommandContext,

@@ -11,7 +11,7 @@ use sqlx::{
 
 use crate::{StoreError, keys::DataKeys};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
 /// A handle on the log and the write-side tables; cheap to clone.
 #[derive(Clone)]

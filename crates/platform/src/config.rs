@@ -50,6 +50,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// Limits.
     pub limits: LimitsConfig,
+    /// What a start refuses.
+    pub safety: SafetyConfig,
     /// Providers by name.
     #[serde(default)]
     pub providers: BTreeMap<String, ProviderConfig>,
@@ -215,6 +217,14 @@ pub struct AdminConfig {
 pub struct LimitsConfig {
     /// Lifts rate limits and quotas.
     pub relaxed: bool,
+}
+
+/// What a start refuses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SafetyConfig {
+    /// Starts also on a database that may lose what it has committed.
+    pub allow_volatile: bool,
 }
 
 /// A provider.

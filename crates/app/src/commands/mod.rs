@@ -1,6 +1,7 @@
 //! The operator's commands.
 
 mod audit;
+mod doctor;
 mod rebuild;
 mod replay;
 mod table;
@@ -13,6 +14,7 @@ use polyphony_projections::usage;
 
 pub use self::{
     audit::{AuditCommand, audit},
+    doctor::doctor,
     rebuild::rebuild,
     replay::replay,
 };
@@ -51,5 +53,14 @@ pub async fn migrate(config: &Config) -> anyhow::Result<()> {
     let (store, _) = roles::open_store(config).await?;
     store.migrate().await?;
     usage::ensure_schema(&usage::client(&config.clickhouse), &config.clickhouse.database).await?;
+    Ok(())
+}
+
+/// Writes the tables anew that erased texts may have been in.
+pub async fn scrub(config: Config) -> anyhow::Result<()> {
+    let (store, _) = roles::open_store(&config).await?;
+    for table in store.scrub().await? {
+        print(&format!("{table}\n"))?;
+    }
     Ok(())
 }
