@@ -36,6 +36,7 @@ pub fn run() -> Result<()> {
     dependencies(&mut broken)?;
     sources(&mut broken)?;
     compose(&mut broken)?;
+    lock(&mut broken)?;
     if broken.is_empty() { Ok(()) } else { bail!("the repository is untidy:\n  {}", broken.join("\n  ")) }
 }
 
@@ -79,7 +80,7 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
 fn sources(broken: &mut Vec<String>) -> Result<()> {
     let root = cargo::root().canonicalize()?;
     let mut files = Vec::new();
-    for folder in ["crates", "xtask", "tests"] {
+    for folder in ["crates", "xtask", "tests", "bench"] {
         rust_files(&root.join(folder), &mut files)?;
     }
     for file in files {
@@ -99,6 +100,24 @@ fn sources(broken: &mut Vec<String>) -> Result<()> {
             && !SQL.iter().any(|folder| name.starts_with(folder))
         {
             broken.push(format!("{name} holds SQL, which belongs in the event store or the projections"));
+        }
+    }
+    Ok(())
+}
+
+/// What `deny.toml` forbids must not be in the lock file, and everything in it comes from the registry.
+fn lock(broken: &mut Vec<String>) -> Result<()> {
+    let rules = fs::read_to_string(cargo::root().join("deny.toml")).context("deny.toml is missing")?;
+    let lock = fs::read_to_string(cargo::root().join("Cargo.lock")).context("Cargo.lock is missing")?;
+    for line in rules.lines().filter_map(|line| line.trim().strip_prefix("{ crate = \"")) {
+        let name = line.split('"').next().unwrap_or_default();
+        if lock.contains(&format!("name = \"{name}\"\n")) {
+            broken.push(format!("{name} is in the dependency tree, which deny.toml forbids"));
+        }
+    }
+    for source in lock.lines().filter_map(|line| line.strip_prefix("source = ")) {
+        if source != "\"registry+https://github.com/rust-lang/crates.io-index\"" {
+            broken.push(format!("a dependency comes from {source}"));
         }
     }
     Ok(())
