@@ -91,6 +91,27 @@ impl Client {
         Stream::new(response)
     }
 
+    /// Posts something that is answered with a stream.
+    pub async fn stream(&self, path: &str, body: Value) -> Stream {
+        let request = self.request(Method::POST, path).header("accept", "text/event-stream");
+        Stream::new(request.json(&body).send().await.unwrap())
+    }
+
+    /// Asks, and waits for the whole answer.
+    pub async fn say(&self, body: Value) -> Value {
+        let (status, answer) = self.call(Method::POST, "/chat/completions/sync", Some(body)).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["data"].clone()
+    }
+
+    /// The ids of a session's messages: the active branch, or the whole tree.
+    pub async fn thread(&self, session: Uuid, tree: bool) -> Vec<String> {
+        let (status, answer) =
+            self.call(Method::GET, &format!("/messages/session/{session}?limit=100&tree={tree}"), None).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["data"].as_array().unwrap().iter().map(|message| message["id"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// Streams an answer, after a position or from the beginning.
     pub async fn attach(&self, message: &str, after: Option<&str>) -> Stream {
         let request = self.request(Method::GET, &format!("/chat/streams/{message}"));
@@ -122,7 +143,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    fn new(response: Response) -> Self {
+    /// The stream of a response.
+    pub fn new(response: Response) -> Self {
         assert_eq!(response.status(), 200);
         // A connection that breaks is the end of the bytes: tests kill servers.
         let bytes = response.bytes_stream().take_while(|bytes| std::future::ready(bytes.is_ok()));
@@ -173,6 +195,32 @@ impl Stream {
     /// The text after the last restart.
     pub fn text(&self) -> String {
         self.pieces().iter().map(|event| event.data["content"].as_str().unwrap()).collect()
+    }
+
+    /// The answers that it carries, in the order in which they began.
+    pub fn lanes(&self) -> Vec<String> {
+        let typing = self.seen.iter().filter(|event| event.event == "typing");
+        typing.map(|event| event.data["message_id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// What one of several answers has shown.
+    pub fn lane(&self, message: &str) -> Vec<&Event> {
+        self.seen.iter().filter(|event| event.data["message_id"] == message).collect()
+    }
+
+    /// The text of one of several answers after its last restart.
+    pub fn lane_text(&self, message: &str) -> String {
+        let lane = self.lane(message);
+        let begin = lane.iter().rposition(|event| event.event == "restart").map_or(0, |index| index + 1);
+        let pieces = lane[begin..].iter().filter(|event| event.event == "stream");
+        pieces.map(|event| event.data["content"].as_str().unwrap()).collect()
+    }
+
+    /// Reads on until an answer has shown this many pieces.
+    pub async fn until_lane(&mut self, message: &str, pieces: usize) {
+        while self.lane(message).iter().filter(|event| event.event == "stream").count() < pieces {
+            assert!(self.next().await.is_some(), "the stream ended early: {:?}", self.seen.last());
+        }
     }
 
     /// The id of the answer, which the first event names.

@@ -8,6 +8,7 @@ pub mod driver;
 pub mod history;
 pub mod load;
 pub mod nemesis;
+mod peer;
 pub mod rough;
 mod sampler;
 
@@ -19,6 +20,7 @@ pub use self::{
     client::{Client, Event, Stream, read},
     cluster::{Cluster, Node},
     driver::{Asking, Person},
+    peer::{Peer, SAYS},
     sampler::Sampler,
 };
 
@@ -38,6 +40,13 @@ impl Deployment {
         let (database, nats, clickhouse) = tokio::join!(database(), private_nats(), clickhouse_database());
         let extra = extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Self { database, nats, clickhouse, extra }
+    }
+
+    /// With a provider of the test's own.
+    pub async fn with_peer(peer: &Peer) -> Self {
+        let settings = peer.settings();
+        let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Self::new(&settings).await
     }
 
     fn envs(&self) -> HashMap<String, String> {

@@ -278,12 +278,11 @@ macro_rules! domain_errors {
 
 use polyphony_domain::{
     access_token::AccessTokenError, account::AccountError, api_key::ApiKeyError, device_session::DeviceSessionError,
-    session::SessionError, turn::TurnError,
+    model_config::ModelConfigError, session::SessionError, turn::TurnError,
 };
 
 domain_errors!(
     SessionError: SessionError::NotFound => missing,
-    TurnError: TurnError::NotFound => missing,
     ApiKeyError: ApiKeyError::NotFound => missing,
     AccessTokenError: AccessTokenError::NotFound => missing,
     DeviceSessionError: DeviceSessionError::NotSignedIn => missing,
@@ -296,5 +295,21 @@ impl From<AccountError> for ApiError {
             // Who is no account any more isn't signed in either.
             AccountError::NotFound => Self::unauthorized(),
         }
+    }
+}
+
+impl From<TurnError> for ApiError {
+    fn from(error: TurnError) -> Self {
+        match error {
+            TurnError::NotFound => Self::not_found(),
+            TurnError::InProgress => Self::in_progress(),
+            _ => Self::conflict("it is not in a state for this"),
+        }
+    }
+}
+
+impl From<ModelConfigError> for ApiError {
+    fn from(error: ModelConfigError) -> Self {
+        match error {}
     }
 }

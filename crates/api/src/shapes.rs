@@ -1,16 +1,17 @@
 //! The shapes of the contract.
 
+mod message;
+
 use chrono::{DateTime, NaiveDate, Utc};
-use polyphony_domain::{
-    catalog::{Model, Price, Rates, Tier, highest_temperature},
-    turn::ErrorRecord,
-};
+use polyphony_domain::catalog::{Model, Price, Rates, Tier, highest_temperature};
 use polyphony_eventstore::{accounts::TokenRecord, api_keys::KeyRecord, history::Happening};
-use polyphony_projections::{MessageRow, SessionRow};
+use polyphony_projections::SessionRow;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
+
+pub use self::message::Message;
 
 /// A person.
 #[derive(Debug, Serialize, ToSchema)]
@@ -83,83 +84,6 @@ impl Session {
             tokens_output: row.tokens_output,
             cost_usd: row.cost.to_string(),
             metadata: row.metadata,
-        }
-    }
-}
-
-/// Why an answer failed.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct MessageError {
-    pub code: String,
-    pub message: String,
-}
-
-impl From<ErrorRecord> for MessageError {
-    fn from(error: ErrorRecord) -> Self {
-        Self { code: error.code, message: error.message }
-    }
-}
-
-/// A message.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Message {
-    pub id: Uuid,
-    pub session_id: Uuid,
-    pub parent_id: Option<Uuid>,
-    pub role: Value,
-    pub content: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reasoning: Option<String>,
-    pub model_id: Option<Uuid>,
-    pub model: Option<String>,
-    pub provider: Option<String>,
-    pub status: &'static str,
-    pub finish_reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<MessageError>,
-    pub tokens_input: u64,
-    pub tokens_output: u64,
-    pub tokens_cached: u64,
-    pub cost_usd: String,
-    pub version: u32,
-    pub versions: u32,
-    pub attempt: u32,
-    pub derived_from: Vec<Uuid>,
-    pub attachments: Vec<Value>,
-    pub tool_calls: Vec<Value>,
-    pub created_at: DateTime<Utc>,
-    pub completed_at: Option<DateTime<Utc>>,
-    pub metadata: Value,
-}
-
-impl From<(MessageRow, u32)> for Message {
-    fn from((row, versions): (MessageRow, u32)) -> Self {
-        Self {
-            id: row.id,
-            session_id: row.session_id.as_uuid(),
-            parent_id: row.parent_id,
-            role: json!(row.role),
-            content: row.content,
-            reasoning: row.reasoning,
-            model_id: row.model.as_ref().map(|model| model.id.as_uuid()),
-            provider: row.model.as_ref().map(|model| model.provider.clone()),
-            model: row.model.map(|model| model.name),
-            status: row.status.as_str(),
-            finish_reason: row.finish_reason,
-            error: row.error.map(MessageError::from),
-            tokens_input: row.tokens_input,
-            tokens_output: row.tokens_output,
-            tokens_cached: row.tokens_cached,
-            cost_usd: row.cost.to_string(),
-            version: row.version,
-            versions,
-            attempt: row.attempt,
-            derived_from: row.derived_from.iter().map(|answer| answer.as_uuid()).collect(),
-            attachments: vec![],
-            tool_calls: vec![],
-            created_at: row.created_at,
-            completed_at: row.completed_at,
-            metadata: json!({}),
         }
     }
 }

@@ -6,12 +6,14 @@
 pub mod access_token;
 pub mod account;
 pub mod api_key;
+pub mod branch;
 pub mod catalog;
 pub mod chunk_map;
 pub mod content;
 pub mod context;
 pub mod device_session;
 pub mod ids;
+pub mod model_config;
 pub mod money;
 pub mod personal;
 pub mod record;

@@ -1,6 +1,6 @@
 //! Money as integers: nano-dollars (10⁻⁹ US dollars). Never a float.
 
-use std::{fmt, iter::Sum, ops::Add};
+use std::{fmt, iter::Sum, ops::Add, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,9 +46,41 @@ impl fmt::Display for NanoUsd {
     }
 }
 
+/// Not an amount of dollars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a decimal number of dollars with at most 9 decimals")]
+pub struct NotAnAmount;
+
+impl FromStr for NanoUsd {
+    type Err = NotAnAmount;
+
+    /// Reads dollars as a decimal number, exactly: digits, with a point and up to nine decimals.
+    fn from_str(text: &str) -> Result<Self, NotAnAmount> {
+        let (dollars, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number(dollars) || !is_number(decimals) || decimals.len() > 9 {
+            return Err(NotAnAmount);
+        }
+        let dollars: i64 = dollars.parse().map_err(|_| NotAnAmount)?;
+        let nanos: i64 = format!("{decimals:0<9}").parse().map_err(|_| NotAnAmount)?;
+        let whole = dollars.checked_mul(1_000_000_000).and_then(|whole| whole.checked_add(nanos));
+        whole.map(Self).ok_or(NotAnAmount)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::NanoUsd;
+
+    #[test]
+    fn amounts_are_read_exactly() {
+        for (text, nanos) in [("0.05", 50_000_000), ("3", 3_000_000_000), ("0.000000037", 37)] {
+            assert_eq!(text.parse(), Ok(NanoUsd(nanos)));
+        }
+        for wrong in ["", ".5", "1.", "-1", "+1", "1e3", "0.0000000001", "99999999999"] {
+            assert!(wrong.parse::<NanoUsd>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn amounts_read_as_decimal_dollars() {

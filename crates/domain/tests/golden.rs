@@ -4,7 +4,11 @@
 //! released; a new version of an event gets a new file, and an upcaster.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::{collections::BTreeSet, env, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::Path,
+};
 
 use cqrs_es::DomainEvent;
 use polyphony_domain::{
@@ -16,11 +20,12 @@ use polyphony_domain::{
     context::{Change, Converted, Receipt, ReceiptPart},
     device_session::{DeviceSessionEvent, SignOutReason},
     ids::{AccountId, AnswerId, KeyId, ModelId, SessionId, TurnId},
+    model_config::{Configuration, ModelConfigEvent},
     money::NanoUsd,
     session::SessionEvent,
     turn::{
-        AnswerPurpose, AnswerRequest, AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Params, Prompt,
-        ResponseFormat, Timings, TurnEvent, TurnPurpose, UsageRecord,
+        AnswerPurpose, AnswerRequest, AttemptReason, AttemptRecord, Discussion, DiscussionEnd, ErrorRecord, Feedback,
+        Finish, ModelRef, Params, Prompt, ResponseFormat, Timings, TurnEvent, TurnPurpose, UsageRecord,
     },
 };
 use uuid::Uuid;
@@ -28,10 +33,13 @@ use uuid::Uuid;
 fn check<E: DomainEvent>(aggregate: &str, catalogue: &[(&str, &str)], examples: Vec<E>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut covered: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut examples_of: BTreeMap<(String, String), usize> = BTreeMap::new();
     for event in examples {
         let (name, version) = (event.event_type(), event.event_version());
-        // A second example of the same event shows the fields that were added to it later.
-        let again = if covered.contains(&(name.clone(), version.clone())) { ".full" } else { "" };
+        // Further examples of the same event show the fields that were added to it later.
+        let before = examples_of.entry((name.clone(), version.clone())).or_insert(0);
+        let again = ["", ".full", ".more"][*before];
+        *before += 1;
         let path = folder.join(format!("{aggregate}.{name}.v{version}{again}.json"));
         if env::var_os("UPDATE_GENERATED").is_some() && !path.exists() {
             fs::create_dir_all(&folder).unwrap();
@@ -156,7 +164,20 @@ fn every_stored_event_is_readable_for_ever() {
             },
             AccountEvent::AllowanceSet { in_flight: 2_000 },
             AccountEvent::AccountErased {},
+            AccountEvent::SettingsChanged { settings: "{\"theme\":\"dark\"}".into() },
         ],
+    );
+    let configuration = Configuration {
+        temperature: Some(0.5),
+        max_tokens: Some(100),
+        top_p: Some(0.5),
+        system_prompt: Some("Be brief.".into()),
+        fallbacks: vec![model()],
+    };
+    check(
+        "model_config",
+        ModelConfigEvent::CATALOGUE,
+        vec![ModelConfigEvent::ModelConfigured { model: model(), configuration }],
     );
     check(
         "device_session",
@@ -218,6 +239,7 @@ fn every_stored_event_is_readable_for_ever() {
             SessionEvent::MessagePinned { message_id: uuid(3) },
             SessionEvent::MessageUnpinned { message_id: uuid(3) },
             SessionEvent::SummaryDismissed { summary: AnswerId::new(uuid(3)) },
+            SessionEvent::MessageDeleted { message_id: uuid(3), removed: 4 },
         ],
     );
     let answer_id = AnswerId::new(uuid(3));
@@ -269,6 +291,7 @@ fn every_stored_event_is_readable_for_ever() {
                 quote: Some(uuid(12)),
                 edited_from: Some(TurnId::new(uuid(13))),
                 given: Some("{\"messages\":[]}".into()),
+                discussion: None,
             }),
             TurnEvent::AnswerRequested {
                 answer_id,
@@ -322,6 +345,32 @@ fn every_stored_event_is_readable_for_ever() {
                 record: AttemptRecord { context: Some(receipt().into()), ..record() },
             },
             TurnEvent::AnswerInterrupted { answer_id, record: record(), error },
+            TurnEvent::PromptPosted(Prompt {
+                content: "Which tea?".into(),
+                discussion: Some(Box::new(Discussion {
+                    rounds: 2,
+                    chair: AnswerRequest { model: model(), ..AnswerRequest::default() },
+                    max_cost: Some(NanoUsd(50_000_000)),
+                })),
+                ..Prompt::default()
+            }),
+            TurnEvent::AnswerRequested {
+                answer_id,
+                version: 3,
+                request: AnswerRequest {
+                    model: model(),
+                    purpose: AnswerPurpose::Synthesis,
+                    system_prompt: Some("Be brief.".into()),
+                    instructions: Some("In verse.".into()),
+                    ..AnswerRequest::default()
+                },
+            },
+            TurnEvent::FeedbackGiven {
+                answer_id,
+                feedback: Feedback { rating: -1, comment: Some("Too long.".into()) },
+            },
+            TurnEvent::FeedbackWithdrawn { answer_id },
+            TurnEvent::DiscussionClosed { reason: DiscussionEnd::Stopped },
         ],
     );
 }

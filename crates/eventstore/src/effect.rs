@@ -142,6 +142,20 @@ pub enum Effect {
         /// Refuses a second prompt with the same guard while this one is in flight.
         guard: Option<String>,
     },
+    /// Ends the flights among these that never began; the others go on.
+    EndUnstarted {
+        /// The answers.
+        answer_ids: Vec<AnswerId>,
+    },
+    /// Remembers that something follows the answers of a turn.
+    CreateFollowUp {
+        /// The turn.
+        turn_id: TurnId,
+        /// Its session.
+        session_id: SessionId,
+        /// Whose.
+        owner_id: AccountId,
+    },
     /// Remembers that a session was deleted, so that it is erased in time.
     DeleteSession {
         /// The session.
@@ -342,6 +356,23 @@ impl Effect {
                 one(&done, Refused::NotFound)?;
             }
             Self::CreateRun { .. } => after.waiting.extend(seats::create(connection, &self, seats).await?),
+            Self::EndUnstarted { answer_ids } => {
+                for answer_id in answer_ids {
+                    match seats::end(&mut *connection, answer_id, 0).await {
+                        Ok(seated) => after.seated |= seated,
+                        Err(StoreError::Refused(Refused::RunTaken)) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Self::CreateFollowUp { turn_id, session_id, owner_id } => {
+                sqlx::query("INSERT INTO ops.follow_ups (turn_id, session_id, owner_id) VALUES ($1, $2, $3)")
+                    .bind(turn_id.as_uuid())
+                    .bind(session_id.as_uuid())
+                    .bind(owner_id.as_uuid())
+                    .execute(connection)
+                    .await?;
+            }
             Self::DeleteSession { session_id, owner_id } => {
                 sqlx::query(
                     "INSERT INTO ops.deleted_sessions (session_id, owner_id) VALUES ($1, $2) \

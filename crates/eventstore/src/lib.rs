@@ -14,6 +14,7 @@ pub mod effect;
 pub mod erasure;
 pub mod error;
 pub mod execute;
+pub mod follow_ups;
 mod frame;
 pub mod history;
 pub mod idempotency;

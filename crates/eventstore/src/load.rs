@@ -1,14 +1,15 @@
 //! Loading: one aggregate, or everything under one session.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cqrs_es::{Aggregate, EventEnvelope};
 use polyphony_domain::{
+    branch::{Node, Tree},
     context::History,
     ids::{AccountId, AnswerId, SessionId, TurnId},
-    record::StoredEvent,
-    session::Session,
-    turn::Turn,
+    record::{Cursor, StoredEvent},
+    session::{Session, SessionEvent},
+    turn::{Turn, TurnEvent},
 };
 use serde_json::Value;
 use sqlx::Row;
@@ -17,6 +18,9 @@ use uuid::Uuid;
 use crate::{Store, StoreError, frame, sealing::Binding};
 
 pub use frame::decode;
+
+/// Whether a `prompt` is of a turn that is no conversation: only those name their purpose.
+const HIDDEN: &str = "(prompt.payload #> '{prompt_posted,purpose}') IS NOT NULL";
 
 /// Where an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +51,38 @@ pub struct SessionLog {
     pub session: Versioned<Session>,
     /// Its turns (ids are UUIDv7, so about in order of time).
     pub turns: BTreeMap<TurnId, Versioned<Turn>>,
+    /// Where each message came into the log.
+    pub first: HashMap<Uuid, Cursor>,
+    /// Where a message was chosen last.
+    pub chosen: HashMap<Uuid, Cursor>,
 }
 
 impl SessionLog {
+    /// The tree of its messages.
+    pub fn tree(&self) -> Tree {
+        let node = |id: Uuid| Node {
+            id,
+            parent: None,
+            standing: None,
+            first: self.first.get(&id).copied().unwrap_or_default(),
+            chosen: self.chosen.get(&id).copied(),
+            is_deleted: self.session.aggregate.deleted.contains(&id),
+            is_hidden: false,
+        };
+        let nodes = self.turns.iter().flat_map(|(turn_id, turn)| {
+            let (turn, turn_id) = (&turn.aggregate, turn_id.as_uuid());
+            let parent = turn.parent().map(|parent| parent.as_uuid());
+            let prompt = Node { parent, is_hidden: !turn.is_conversation(), ..node(turn_id) };
+            let answers = turn.answers.iter().map(move |(id, answer)| Node {
+                parent: Some(turn_id),
+                standing: Some(answer.standing()),
+                ..node(id.as_uuid())
+            });
+            std::iter::once(prompt).chain(answers)
+        });
+        nodes.collect()
+    }
+
     /// The turn that an answer belongs to.
     pub fn turn_of(&self, answer: AnswerId) -> Option<(TurnId, &Versioned<Turn>)> {
         self.turns.iter().find(|(_, turn)| turn.aggregate.answers.contains_key(&answer)).map(|(id, turn)| (*id, turn))
@@ -75,12 +108,42 @@ fn fold<A: Aggregate>(into: &mut Versioned<A>, event: StoredEvent) -> Result<(),
 impl SessionLog {
     /// Applies the next event of the session.
     pub(crate) fn add(&mut self, event: StoredEvent) -> Result<(), StoreError> {
+        let (cursor, id, sequence) = (event.cursor, event.aggregate_id, event.sequence);
         match event.aggregate_type.as_str() {
-            Session::TYPE => fold(&mut self.session, event),
-            Turn::TYPE => fold(self.turns.entry(TurnId::new(event.aggregate_id)).or_default(), event),
-            _ => Ok(()),
+            Session::TYPE => {
+                let event = frame::decode::<Session>(event)?;
+                if let SessionEvent::BranchActivated { message_id } = &event {
+                    self.chosen.insert(*message_id, cursor);
+                }
+                self.session.version = sequence;
+                self.session.aggregate.apply(event);
+            }
+            Turn::TYPE => {
+                let event = frame::decode::<Turn>(event)?;
+                match &event {
+                    TurnEvent::PromptPosted(_) => self.first.insert(id, cursor),
+                    TurnEvent::AnswerRequested { answer_id, .. } => self.first.insert(answer_id.as_uuid(), cursor),
+                    _ => None,
+                };
+                let turn = self.turns.entry(TurnId::new(id)).or_default();
+                turn.version = sequence;
+                turn.aggregate.apply(event);
+            }
+            _ => {}
         }
+        Ok(())
     }
+}
+
+/// The turn that was posted last in a session's conversation.
+#[derive(Clone, Debug)]
+pub struct NewestTurn {
+    /// The turn.
+    pub turn_id: TurnId,
+    /// Its state.
+    pub turn: Turn,
+    /// Whether the active branch ends in it: nothing else was added, chosen or deleted since.
+    pub is_tip: bool,
 }
 
 impl Store {
@@ -148,23 +211,50 @@ impl Store {
         Ok((loaded.aggregate, loaded.version))
     }
 
-    /// The turn of the conversation that was posted last in a session; hidden turns are none.
+    /// The turn that was posted last in a session's conversation.
+    ///
+    /// What it costs doesn't grow with the conversation: it looks at the end of the session's log only.
     ///
     /// # Errors
     /// [`StoreError::Unreadable`] for an event that this build doesn't know.
-    pub async fn newest_turn(&self, session: SessionId) -> Result<Option<(TurnId, Versioned<Turn>)>, StoreError> {
+    pub async fn newest_turn(&self, session: SessionId) -> Result<Option<NewestTurn>, StoreError> {
         // Commit order of the prompts, not their ids: those carry the clocks of different nodes.
-        let condition = "aggregate_type = 'turn' AND aggregate_id = \
-             (SELECT aggregate_id FROM events WHERE root_id = $1 AND event_type = 'prompt_posted' \
-                AND payload->'prompt_posted'->'purpose' IS NULL \
-              ORDER BY xid DESC, position DESC LIMIT 1) ORDER BY sequence";
-        let events = self.open(self.select(condition, session.as_uuid()).await?).await?;
-        let Some(id) = events.first().map(|event| TurnId::new(event.aggregate_id)) else { return Ok(None) };
+        let sql = format!(
+            "aggregate_type = 'turn' AND aggregate_id = \
+             (SELECT prompt.aggregate_id FROM events AS prompt WHERE prompt.root_id = $1 \
+              AND prompt.event_type = 'prompt_posted' AND NOT {HIDDEN} \
+              ORDER BY prompt.xid DESC, prompt.position DESC LIMIT 1) ORDER BY sequence"
+        );
+        let events = self.open(self.select(&sql, session.as_uuid()).await?).await?;
+        let Some((turn_id, posted)) = events.first().map(|event| (TurnId::new(event.aggregate_id), event.cursor))
+        else {
+            return Ok(None);
+        };
         let mut turn = Versioned::default();
         for event in events {
             fold(&mut turn, event)?;
         }
-        Ok(Some((id, turn)))
+        let is_tip = !self.touched_elsewhere(session, turn_id, posted).await?;
+        Ok(Some(NewestTurn { turn_id, turn: turn.aggregate, is_tip }))
+    }
+
+    /// Whether something happened in a session after `since` that may have led its active branch away from `turn`.
+    async fn touched_elsewhere(&self, session: SessionId, turn: TurnId, since: Cursor) -> Result<bool, StoreError> {
+        let sql = format!(
+            "SELECT EXISTS (SELECT FROM events AS e WHERE e.root_id = $1 AND (e.xid, e.position) > ($2::xid8, $3) \
+             AND (e.event_type IN ('branch_activated', 'message_deleted') \
+              OR (e.event_type = 'answer_requested' AND e.aggregate_id <> $4 AND NOT EXISTS \
+                  (SELECT FROM events AS prompt WHERE prompt.aggregate_type = 'turn' \
+                   AND prompt.aggregate_id = e.aggregate_id AND prompt.sequence = 1 AND {HIDDEN}))))"
+        );
+        let row = sqlx::query(&sql)
+            .bind(session.as_uuid())
+            .bind(since.xid.to_string())
+            .bind(since.position)
+            .bind(turn.to_string())
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(row.try_get(0)?)
     }
 
     /// Where an answer is; `None` for an id that never was one.

@@ -21,7 +21,7 @@ pub mod vitals;
 
 pub use self::{
     error::ProjectionError,
-    message_thread::{MessagePage, MessageRow},
+    message_thread::{MessagePage, MessageRow, Placed},
     past::{Moment, NoMoment, Occurred},
     reads::{Page, ReadModels, SessionQuery},
     session_list::SessionRow,

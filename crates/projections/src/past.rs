@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     ProjectionError,
     message_thread::{
-        MessagePage, MessageRow, MessageThread,
+        MessagePage, MessageThread, Placed,
         query::{self, MessageQuery},
     },
     model::{self, RowModel},
@@ -139,18 +139,17 @@ pub(crate) async fn messages(
     Ok(events.and_then(|events| query::of_rows(rows::<MessageThread>(&events), page)))
 }
 
-/// One message as it was, with the number of its versions.
+/// One message as it was.
 pub(crate) async fn message(
     store: &Store,
     owner: AccountId,
     id: Uuid,
     at: Moment,
-) -> Result<Option<(MessageRow, u32)>, ProjectionError> {
+) -> Result<Option<Placed>, ProjectionError> {
     let place = store.place_of_message(id).await?.filter(|(_, whose)| *whose == owner);
     let Some((session, _)) = place else { return Ok(None) };
     let Some(events) = events_until(store, owner, session.into(), at).await? else { return Ok(None) };
-    let rows = rows::<MessageThread>(&events);
-    Ok(rows.get(&id).map(|row| (row.clone(), query::versions_of(row, &rows))))
+    Ok(query::of_rows_one(rows::<MessageThread>(&events), id))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     Moment, ProjectionError,
     freshness::Freshness,
-    message_thread::{self, MessagePage, MessageRow, MessageThread, query::MessageQuery},
+    message_thread::{self, MessagePage, MessageThread, Placed, query::MessageQuery},
     past,
     session_list::{self, SessionList, SessionRow},
     usage::{self, KeyUsage, Overview, Period},
@@ -93,11 +93,11 @@ impl ReadModels {
         message_thread::query::page(self.store.pool(), owner, session, query, &missing).await
     }
 
-    /// One message of a caller, with the number of its versions.
+    /// One message of a caller; `None` also for one that was deleted, or hangs under one.
     ///
     /// # Errors
     /// [`ProjectionError`] when the database fails.
-    pub async fn message(&self, owner: AccountId, id: Uuid) -> Result<Option<(MessageRow, u32)>, ProjectionError> {
+    pub async fn message(&self, owner: AccountId, id: Uuid) -> Result<Option<Placed>, ProjectionError> {
         let missing = self.freshness.missing::<MessageThread>(owner, None).await?;
         message_thread::query::one(self.store.pool(), owner, id, &missing).await
     }
@@ -143,13 +143,17 @@ impl ReadModels {
     ///
     /// # Errors
     /// [`ProjectionError`] when the database fails.
-    pub async fn message_at(
-        &self,
-        owner: AccountId,
-        id: Uuid,
-        at: Moment,
-    ) -> Result<Option<(MessageRow, u32)>, ProjectionError> {
+    pub async fn message_at(&self, owner: AccountId, id: Uuid, at: Moment) -> Result<Option<Placed>, ProjectionError> {
         past::message(&self.store, owner, id, at).await
+    }
+
+    /// A message of a caller and those in its place: the answers to the same prompt, or the edited prompts.
+    ///
+    /// # Errors
+    /// [`ProjectionError`] when the database fails.
+    pub async fn versions(&self, owner: AccountId, id: Uuid) -> Result<Option<Vec<Placed>>, ProjectionError> {
+        let missing = self.freshness.missing::<MessageThread>(owner, None).await?;
+        message_thread::query::versions(self.store.pool(), owner, id, &missing).await
     }
 
     /// The overview of a caller's usage. It waits for nothing, and says how fresh it is.

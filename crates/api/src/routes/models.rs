@@ -1,5 +1,7 @@
 //! The models that this deployment serves.
 
+mod config;
+
 use std::collections::HashSet;
 
 use axum::extract::State;
@@ -21,7 +23,7 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(providers)).routes(routes!(get))
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(providers)).routes(routes!(get)).merge(config::router())
 }
 
 #[derive(Deserialize, IntoParams)]

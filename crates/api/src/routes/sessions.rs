@@ -1,5 +1,7 @@
 //! Sessions: opened, listed, read, changed.
 
+mod archive;
+
 use axum::{extract::State, http::HeaderMap};
 use polyphony_domain::{
     ids::{AccountId, SessionId},
@@ -18,7 +20,7 @@ use crate::{
     extract::{Body, Caller, Origin, Params, PathId, check_length, check_limit, check_page},
     idempotency,
     respond::{Envelope, Meta, Success},
-    routes::history::AtParams,
+    routes::{chat::choose, history::AtParams},
     shapes::Session,
     state::AppState,
 };
@@ -30,7 +32,7 @@ const LONGEST_PROMPT: usize = 32 * 1024;
 const LARGEST_METADATA: usize = 8 * 1024;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, change))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(get, change)).merge(archive::router())
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -49,6 +51,8 @@ struct CreateSession {
 #[serde(deny_unknown_fields)]
 struct ChangeSession {
     title: Option<String>,
+    /// Id, name, or `provider/name`: the model of the next turns.
+    model_id: Option<String>,
     system_prompt: Option<String>,
     metadata: Option<Map<String, Value>>,
 }
@@ -204,12 +208,17 @@ async fn change(
     if metadata.as_ref().is_some_and(|metadata| metadata.to_string().len() > LARGEST_METADATA) {
         return Err(ApiError::invalid("metadata", "must have at most 8 KiB"));
     }
+    let model = body.model_id.as_ref().map(|reference| choose::named(&state, "model_id", reference)).transpose()?;
     owned(&state, caller.account_id, id).await?;
-    state
-        .store
-        .command::<Aggregate>(origin.context(caller.account_id), Root::Existing(id.as_uuid()))
-        .run(id.as_uuid(), SessionCommand::Change { title: body.title, system_prompt: body.system_prompt, metadata })
-        .await?;
+    let change = SessionCommand::Change { title: body.title, system_prompt: body.system_prompt, metadata };
+    let switch = model.map(|model| SessionCommand::SwitchModel { model: model.slug() });
+    for command in std::iter::once(change).chain(switch) {
+        state
+            .store
+            .command::<Aggregate>(origin.context(caller.account_id), Root::Existing(id.as_uuid()))
+            .run(id.as_uuid(), command)
+            .await?;
+    }
     state.bus.poke_relay().await;
     Ok(Success::ok(read(&state, caller.account_id, id).await?))
 }

@@ -1,5 +1,7 @@
 //! The caller's own account, and the personal access tokens.
 
+mod settings;
+
 use axum::{
     extract::State,
     http::{HeaderMap, StatusCode},
@@ -31,7 +33,11 @@ use crate::{
 const TOKENS: &str = "/api/v1/users/me/tokens";
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(me)).routes(routes!(list_tokens, issue_token)).routes(routes!(revoke_token))
+    OpenApiRouter::new()
+        .routes(routes!(me))
+        .routes(routes!(list_tokens, issue_token))
+        .routes(routes!(revoke_token))
+        .merge(settings::router())
 }
 
 /// Ids carry the time at which they were made.
@@ -59,9 +65,8 @@ pub async fn load(state: &AppState, id: AccountId, device: Option<DeviceId>) -> 
         avatar_url: None,
         role: account.role.as_str(),
         status: "active",
-        settings: json!({}),
+        settings: json!(account.settings),
         created_at,
-        // Nothing of an account can be changed yet.
         updated_at: created_at,
         last_login_at: signed_in.and_then(|device| time_of(device.as_uuid())),
     })

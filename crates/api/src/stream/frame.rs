@@ -7,6 +7,24 @@ use polyphony_bus::wire::{ChunkBody, ChunkFrame};
 use serde::Serialize;
 use uuid::Uuid;
 
+/// The id of an event: `<attempt>.<n>`, with the answer before it where a stream carries several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameId {
+    pub lane: Option<Uuid>,
+    pub attempt: u32,
+    pub n: u32,
+}
+
+impl FrameId {
+    fn write(self, into: &mut BytesMut) {
+        let Self { lane, attempt, n } = self;
+        let _ = match lane {
+            Some(lane) => writeln!(into, "id: {lane}:{attempt}.{n}"),
+            None => writeln!(into, "id: {attempt}.{n}"),
+        };
+    }
+}
+
 /// `data` of `stream` and `reasoning`.
 #[derive(Serialize)]
 struct Piece<'a> {
@@ -17,9 +35,9 @@ struct Piece<'a> {
 }
 
 /// Writes one event.
-pub fn event(into: &mut BytesMut, id: Option<(u32, u32)>, event: &str, data: &[u8]) {
-    if let Some((attempt, n)) = id {
-        let _ = writeln!(into, "id: {attempt}.{n}");
+pub fn event(into: &mut BytesMut, id: Option<FrameId>, event: &str, data: &[u8]) {
+    if let Some(id) = id {
+        id.write(into);
     }
     let _ = write!(into, "event: {event}\ndata: ");
     into.put_slice(data);
@@ -27,8 +45,8 @@ pub fn event(into: &mut BytesMut, id: Option<(u32, u32)>, event: &str, data: &[u
 }
 
 /// Writes a frame.
-pub fn frame(into: &mut BytesMut, message_id: Uuid, model: &str, frame: &ChunkFrame) {
-    let id = Some((frame.attempt, frame.n));
+pub fn frame(into: &mut BytesMut, lane: Option<Uuid>, message_id: Uuid, model: &str, frame: &ChunkFrame) {
+    let id = Some(FrameId { lane, attempt: frame.attempt, n: frame.n });
     match &frame.body {
         ChunkBody::Text(text) => {
             let content = std::str::from_utf8(text).unwrap_or_default();
@@ -44,9 +62,9 @@ pub fn frame(into: &mut BytesMut, message_id: Uuid, model: &str, frame: &ChunkFr
     }
 }
 
-fn piece(into: &mut BytesMut, id: Option<(u32, u32)>, name: &str, piece: &Piece<'_>) {
-    if let Some((attempt, n)) = id {
-        let _ = writeln!(into, "id: {attempt}.{n}");
+fn piece(into: &mut BytesMut, id: Option<FrameId>, name: &str, piece: &Piece<'_>) {
+    if let Some(id) = id {
+        id.write(into);
     }
     let _ = write!(into, "event: {name}\ndata: ");
     // Straight into the buffer: this is what happens once for every token.

@@ -2,11 +2,14 @@
 
 mod frame;
 mod hub;
+mod lanes;
 mod position;
+mod resume;
 mod viewer;
 
 pub use self::{
     hub::{Ear, Hub, run as run_hub},
-    position::Position,
-    viewer::{Viewing, last_event_id, sse, wait_for_end},
+    lanes::{Lane, sse_lanes},
+    resume::Resume,
+    viewer::{Viewing, sse, wait_for_end},
 };

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
-use futures::stream;
+use futures::{Stream, StreamExt, stream};
 use polyphony_bus::wire::{ChunkBody, ChunkFrame};
 use polyphony_domain::{
     chunk_map::ChunkKind,
@@ -21,11 +21,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use uuid::Uuid;
 
 use super::{
-    frame,
+    frame::{self, FrameId},
     hub::Ear,
     position::{Position, Verdict},
 };
-use crate::{error::ApiError, state::AppState};
+use crate::state::AppState;
 
 /// How long the worker of an answer may take to say what it has shown.
 const STATE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -45,13 +45,41 @@ pub struct Viewing {
     pub is_new: bool,
 }
 
-/// The stream as a response.
+/// The stream of one answer as a response.
 pub fn sse(state: AppState, viewing: Viewing, ear: Ear) -> Response {
-    let viewer = Viewer::new(state, viewing, ear);
-    let body = Body::from_stream(stream::unfold(viewer, |mut viewer| async {
-        let bytes = viewer.next().await?;
-        Some((Ok::<Bytes, std::convert::Infallible>(bytes), viewer))
-    }));
+    let heartbeat = heartbeat(&state);
+    let first = stream::iter([Bytes::from(retry())]);
+    let beating = (Viewer::new(state, viewing, ear, None), heartbeat);
+    let rest = stream::unfold(beating, |(mut viewer, mut heartbeat)| async {
+        let bytes = tokio::select! {
+            biased;
+            bytes = viewer.next() => bytes?,
+            _ = heartbeat.tick() => HEARTBEAT,
+        };
+        Some((bytes, (viewer, heartbeat)))
+    });
+    respond(first.chain(rest))
+}
+
+/// What keeps a silent connection alive.
+pub(super) const HEARTBEAT: Bytes = Bytes::from_static(b": heartbeat\n\n");
+
+/// When to send it.
+pub(super) fn heartbeat(state: &AppState) -> tokio::time::Interval {
+    let period = Duration::from_secs(state.config.stream.heartbeat_seconds.max(1).into());
+    let mut heartbeat = interval_at(Instant::now() + period, period);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heartbeat
+}
+
+/// When to come back after a break: clients that were cut off together don't come back together.
+pub(super) fn retry() -> String {
+    format!("retry: {}\n\n", 1_000 + Uuid::now_v7().as_u128() % 2_000)
+}
+
+/// Bytes of events as a response.
+pub(super) fn respond(bytes: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let body = Body::from_stream(bytes.map(Ok::<Bytes, std::convert::Infallible>));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
@@ -62,37 +90,36 @@ pub fn sse(state: AppState, viewing: Viewing, ear: Ear) -> Response {
 
 /// Reads an answer to its end without showing it.
 pub async fn wait_for_end(state: AppState, viewing: Viewing, ear: Ear) {
-    let mut viewer = Viewer::new(state, viewing, ear);
+    let mut viewer = Viewer::new(state, viewing, ear, None);
     while viewer.next().await.is_some() {}
 }
 
-struct Viewer {
+/// One viewer of one answer. Whatever [`Viewer::next`] is doing may be dropped at any moment and begun again.
+pub(super) struct Viewer {
     state: AppState,
     viewing: Viewing,
+    /// The answer's id, where the stream carries several.
+    lane: Option<Uuid>,
     ear: Ear,
     at: Position,
     out: BytesMut,
     begun: bool,
     ended: bool,
-    heartbeat: tokio::time::Interval,
     heard: Instant,
 }
 
 impl Viewer {
-    fn new(state: AppState, viewing: Viewing, ear: Ear) -> Self {
-        let period = Duration::from_secs(state.config.stream.heartbeat_seconds.max(1).into());
-        let mut heartbeat = interval_at(Instant::now() + period, period);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(super) fn new(state: AppState, viewing: Viewing, ear: Ear, lane: Option<Uuid>) -> Self {
         let at = viewing.after.unwrap_or_default();
         let (out, heard) = (BytesMut::with_capacity(1024), Instant::now());
-        Self { state, viewing, ear, at, out, begun: false, ended: false, heartbeat, heard }
+        Self { state, viewing, lane, ear, at, out, begun: false, ended: false, heard }
     }
 
     /// The next bytes for the connection; `None` at the end.
-    async fn next(&mut self) -> Option<Bytes> {
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
         if !self.begun {
-            self.begun = true;
             self.begin().await;
+            self.begun = true;
             return Some(self.out.split().freeze());
         }
         while self.out.is_empty() {
@@ -109,17 +136,19 @@ impl Viewer {
     }
 
     async fn begin(&mut self) {
-        // Clients that were cut off together don't come back together.
-        let retry = 1_000 + Uuid::now_v7().as_u128() % 2_000;
-        self.out.extend_from_slice(format!("retry: {retry}\n\n").as_bytes());
-        if !self.viewing.is_new {
+        if self.viewing.is_new {
+            self.typing(1, true);
+        } else {
             self.typing_after_catching_up().await;
-            return;
         }
-        self.typing(1, Some((1, 0)));
     }
 
-    fn typing(&mut self, attempt: u32, id: Option<(u32, u32)>) {
+    const fn id(&self, attempt: u32, n: u32) -> FrameId {
+        FrameId { lane: self.lane, attempt, n }
+    }
+
+    fn typing(&mut self, attempt: u32, has_id: bool) {
+        let id = has_id.then_some(self.id(attempt, 0));
         let place = &self.viewing.place;
         let data = json!({
             "message_id": place.answer_id, "user_message_id": place.turn_id, "session_id": place.session_id,
@@ -130,14 +159,11 @@ impl Viewer {
 
     /// `typing` comes first, but it names the attempt, which catching up finds out.
     async fn typing_after_catching_up(&mut self) {
-        let retry = self.out.split();
         self.catch_up().await;
         let caught_up = self.out.split();
-        self.out = retry;
         let attempt = self.at.attempt.max(1);
         // A client that goes on must not be taken back to the beginning by an id.
-        let id = if self.viewing.after.is_some() { None } else { Some((attempt, 0)) };
-        self.typing(attempt, id);
+        self.typing(attempt, self.viewing.after.is_none());
         self.out.unsplit(caught_up);
     }
 
@@ -148,7 +174,6 @@ impl Viewer {
                 Some(frame) => self.take(&frame).await,
                 None => self.catch_up().await,
             },
-            _ = self.heartbeat.tick() => self.out.extend_from_slice(b": heartbeat\n\n"),
             () = tokio::time::sleep_until(self.heard + LOOK) => self.catch_up().await,
         }
     }
@@ -168,7 +193,7 @@ impl Viewer {
             let data: serde_json::Value = serde_json::from_slice(data).unwrap_or_default();
             self.turn_to(data["model"].as_str().unwrap_or_default());
         }
-        frame::frame(&mut self.out, self.viewing.place.answer_id.as_uuid(), &self.viewing.model, shown);
+        frame::frame(&mut self.out, self.lane, self.viewing.place.answer_id.as_uuid(), &self.viewing.model, shown);
         self.ended |= shown.is_end();
     }
 
@@ -212,7 +237,8 @@ impl Viewer {
         if had_seen {
             let answer = self.viewing.place.answer_id;
             let data = json!({"message_id": answer, "attempt": attempt, "model": self.viewing.model, "reason": reason});
-            frame::event(&mut self.out, Some((attempt, 0)), "restart", data.to_string().as_bytes());
+            let id = Some(self.id(attempt, 0));
+            frame::event(&mut self.out, id, "restart", data.to_string().as_bytes());
         }
     }
 
@@ -241,11 +267,4 @@ impl Viewer {
         self.show(&ChunkFrame { attempt: record.attempt, n: end.n, body });
         Ok(())
     }
-}
-
-/// Reads `Last-Event-ID`.
-pub fn last_event_id(headers: &axum::http::HeaderMap) -> Result<Option<Position>, ApiError> {
-    let Some(id) = headers.get("last-event-id") else { return Ok(None) };
-    let id = id.to_str().ok().and_then(|id| id.parse().ok());
-    id.map(Some).ok_or_else(|| ApiError::invalid("Last-Event-ID", "must look like 1.57"))
 }

@@ -1,9 +1,12 @@
 //! The account: a person who signs in. Its password hash isn't here: credentials don't belong in a log.
 
+mod settings;
+
 use cqrs_es::{Aggregate, event_sink::EventSink};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use self::settings::Settings;
 use crate::personal::Personal;
 
 /// What an account may do.
@@ -28,7 +31,7 @@ impl Role {
 }
 
 /// State of an account.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Account {
     /// Whether it has been registered.
     pub exists: bool,
@@ -42,6 +45,8 @@ pub struct Account {
     pub role: Role,
     /// Answers that it may have in the making at a time; none for the deployment's default.
     pub allowance: Option<u32>,
+    /// What the person prefers.
+    pub settings: Settings,
 }
 
 /// What can be asked of an account.
@@ -63,6 +68,11 @@ pub enum AccountCommand {
     },
     /// Destroys everything that is known of the person, for ever.
     Erase,
+    /// Replaces the settings.
+    ChangeSettings {
+        /// The settings, whole.
+        settings: Settings,
+    },
 }
 
 /// What has happened to an account.
@@ -85,12 +95,18 @@ pub enum AccountEvent {
     },
     /// All data keys of the person were destroyed, in the same transaction: nobody can read their texts any more.
     AccountErased {},
+    /// The person prefers other things now.
+    SettingsChanged {
+        /// The settings, whole, as JSON text: what clients keep there may be personal.
+        settings: Personal,
+    },
 }
 
 crate::event_catalogue!(AccountEvent {
     AccountRegistered => ("account_registered", "1"),
     AllowanceSet => ("allowance_set", "1"),
     AccountErased => ("account_erased", "1"),
+    SettingsChanged => ("settings_changed", "1"),
 });
 
 /// Why an account refuses a command.
@@ -130,6 +146,14 @@ impl Aggregate for Account {
                 sink.write(AccountEvent::AccountErased {}, self).await;
                 Ok(())
             }
+            AccountCommand::ChangeSettings { settings } => {
+                if self.settings != settings {
+                    // Settings are texts, flags and JSON: they can always be written.
+                    let text = serde_json::to_string(&settings).unwrap_or_default();
+                    sink.write(AccountEvent::SettingsChanged { settings: text.into() }, self).await;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -137,6 +161,9 @@ impl Aggregate for Account {
         match event {
             AccountEvent::AccountRegistered { email, nickname, role } => {
                 *self = Self { exists: true, email, nickname, role, ..Self::default() };
+            }
+            AccountEvent::SettingsChanged { settings } => {
+                self.settings = serde_json::from_str(settings.as_str()).unwrap_or_default();
             }
             AccountEvent::AllowanceSet { in_flight } => self.allowance = Some(in_flight),
             AccountEvent::AccountErased {} => self.is_erased = true,
@@ -173,6 +200,18 @@ mod tests {
         given(vec![registered()]).then_expect_events(vec![erased.clone()]);
         given(vec![registered(), erased]).then_expect_error(AccountError::NotFound);
         given(vec![]).then_expect_error(AccountError::NotFound);
+    }
+
+    #[test]
+    fn settings_are_kept_and_the_same_ones_leave_no_trace() {
+        let settings = Settings { theme: "dark".into(), auto_title: false, ..Settings::default() };
+        let text = serde_json::to_string(&settings).unwrap();
+        let changed = AccountEvent::SettingsChanged { settings: text.into() };
+        let change = AccountCommand::ChangeSettings { settings };
+        let test = |given| TestFramework::<Account>::with(()).given(given).when(change.clone());
+        test(vec![registered()]).then_expect_events(vec![changed.clone()]);
+        test(vec![registered(), changed]).then_expect_events(vec![]);
+        test(vec![]).then_expect_error(AccountError::NotFound);
     }
 
     #[test]

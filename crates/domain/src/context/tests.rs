@@ -41,7 +41,7 @@ impl Talk {
             AnswerStatus::Complete
         };
         let made = Answer { status, record: Some(record), request: AnswerRequest::default(), ..Answer::default() };
-        let turn_state = Turn { prompt: Some(prompt), answers: [(answer_id(answer), made)].into() };
+        let turn_state = Turn { prompt: Some(prompt), answers: [(answer_id(answer), made)].into(), ..Turn::default() };
         self.turns.push((turn_id(turn), turn_state));
         answer_id(answer)
     }

@@ -40,6 +40,8 @@ pub struct Session {
     /// Summaries that must not stand for what they summarise.
     #[serde(default)]
     pub dismissed: BTreeSet<AnswerId>,
+    /// Messages that were removed, each with everything that hangs under it.
+    pub deleted: BTreeSet<Uuid>,
 }
 
 /// What can be asked of a session.
@@ -64,6 +66,11 @@ pub enum SessionCommand {
         system_prompt: Option<String>,
         /// New free data.
         metadata: Option<Value>,
+    },
+    /// Gives it a title that a model found, unless it has one.
+    Entitle {
+        /// The title.
+        title: String,
     },
     /// Has the next turns go to another model.
     SwitchModel {
@@ -92,6 +99,13 @@ pub enum SessionCommand {
     DismissSummary {
         /// The summary.
         summary: AnswerId,
+    },
+    /// Removes a message and everything that hangs under it.
+    DeleteMessage {
+        /// A prompt or an answer.
+        message_id: Uuid,
+        /// How many messages go with it, itself included.
+        removed: u64,
     },
 }
 
@@ -160,6 +174,13 @@ pub enum SessionEvent {
         /// The summary.
         summary: AnswerId,
     },
+    /// A message was removed with everything that hangs under it.
+    MessageDeleted {
+        /// A prompt or an answer.
+        message_id: Uuid,
+        /// How many messages went with it, itself included.
+        removed: u64,
+    },
 }
 
 crate::event_catalogue!(SessionEvent {
@@ -177,6 +198,7 @@ crate::event_catalogue!(SessionEvent {
     MessagePinned => ("message_pinned", "1"),
     MessageUnpinned => ("message_unpinned", "1"),
     SummaryDismissed => ("summary_dismissed", "1"),
+    MessageDeleted => ("message_deleted", "1"),
 });
 
 /// Why a session refuses a command.
@@ -199,6 +221,9 @@ impl Session {
         }
         let (changes, event) = match command {
             SessionCommand::Open { .. } | SessionCommand::Change { .. } => return Ok(None),
+            SessionCommand::Entitle { title } => {
+                (self.title.is_none(), SessionEvent::SessionRenamed { title: title.into() })
+            }
             SessionCommand::SwitchModel { model } => {
                 (self.model.as_ref() != Some(&model), SessionEvent::ModelSwitched { model })
             }
@@ -208,9 +233,8 @@ impl Session {
             SessionCommand::Delete(false) => (self.is_deleted, SessionEvent::SessionRestored {}),
             // Restored meanwhile: nothing is erased.
             SessionCommand::Erase => (self.is_deleted, SessionEvent::SessionErased {}),
-            SessionCommand::Activate { message_id } => {
-                (self.activated.last() != Some(&message_id), SessionEvent::BranchActivated { message_id })
-            }
+            // What was added since the same choice before it may have taken the branch elsewhere: it counts anew.
+            SessionCommand::Activate { message_id } => (true, SessionEvent::BranchActivated { message_id }),
             SessionCommand::Pin { message_id, pinned: true } => {
                 (!self.pinned.contains(&message_id), SessionEvent::MessagePinned { message_id })
             }
@@ -219,6 +243,9 @@ impl Session {
             }
             SessionCommand::DismissSummary { summary } => {
                 (!self.dismissed.contains(&summary), SessionEvent::SummaryDismissed { summary })
+            }
+            SessionCommand::DeleteMessage { message_id, removed } => {
+                (!self.deleted.contains(&message_id), SessionEvent::MessageDeleted { message_id, removed })
             }
         };
         Ok(changes.then_some(event))
@@ -294,6 +321,9 @@ impl Aggregate for Session {
             SessionEvent::SummaryDismissed { summary } => {
                 self.dismissed.insert(summary);
             }
+            SessionEvent::MessageDeleted { message_id, .. } => {
+                self.deleted.insert(message_id);
+            }
         }
     }
 }
@@ -336,9 +366,9 @@ mod tests {
             SessionCommand::SwitchModel { model: "openai/gpt-4o".to_owned() },
             SessionCommand::Archive(true),
             SessionCommand::Delete(true),
-            SessionCommand::Activate { message_id },
             SessionCommand::Pin { message_id, pinned: true },
             SessionCommand::DismissSummary { summary: AnswerId::new(message_id) },
+            SessionCommand::DeleteMessage { message_id, removed: 1 },
         ] {
             let mut session = Session::default();
             session.apply(opened());
@@ -346,6 +376,18 @@ mod tests {
             session.apply(event);
             assert_eq!(session.decide(command), Ok(None));
         }
+    }
+
+    #[test]
+    fn a_model_names_only_what_nobody_has_named() {
+        let entitle = SessionCommand::Entitle { title: "Coffee".to_owned() };
+        TestFramework::<Session>::with(()).given(vec![opened()]).when(entitle.clone()).then_expect_events(vec![]);
+        let SessionEvent::SessionOpened { owner_id, model, system_prompt, .. } = opened() else { unreachable!() };
+        let untitled = SessionEvent::SessionOpened { owner_id, title: None, model, system_prompt };
+        TestFramework::<Session>::with(())
+            .given(vec![untitled])
+            .when(entitle)
+            .then_expect_events(vec![SessionEvent::SessionRenamed { title: "Coffee".into() }]);
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{AnswerRequest, AttemptRecord, ErrorRecord, Finish, ModelRef};
+use super::{
+    event::{AttemptRecord, ErrorRecord, Feedback, Finish},
+    request::{AnswerPurpose, AnswerRequest, ModelRef},
+};
 
 /// Where an answer stands, in the contract's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +45,28 @@ impl AnswerStatus {
     }
 }
 
+/// What an answer is worth as the one that a conversation goes through; better ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// It ended with nothing to go on from.
+    Empty,
+    /// It comments on others in a discussion, and speaks for nobody but its model.
+    Aside,
+    /// It has a text to go on from, or may yet have one.
+    Good,
+}
+
+impl Standing {
+    /// The standing of an answer with this status.
+    pub const fn of(status: AnswerStatus, has_usable_text: bool, purpose: AnswerPurpose) -> Self {
+        match (status.is_final() && !has_usable_text, purpose) {
+            (true, _) => Self::Empty,
+            (false, AnswerPurpose::Comment { .. }) => Self::Aside,
+            (false, _) => Self::Good,
+        }
+    }
+}
+
 /// State of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
@@ -65,6 +90,8 @@ pub struct Answer {
     pub finish: Option<Finish>,
     /// Why it failed.
     pub error: Option<ErrorRecord>,
+    /// What the person thinks of it.
+    pub feedback: Option<Feedback>,
 }
 
 impl Answer {
@@ -89,5 +116,10 @@ impl Answer {
     /// Whether a conversation can go on from it.
     pub fn has_usable_text(&self) -> bool {
         self.status.is_final() && self.record.as_ref().is_some_and(|record| !record.text.as_str().is_empty())
+    }
+
+    /// Where it stands in the conversation; see [`crate::branch`].
+    pub fn standing(&self) -> Standing {
+        Standing::of(self.status, self.has_usable_text(), self.request.purpose)
     }
 }

@@ -1,6 +1,9 @@
 //! What can be asked of a turn.
 
-use super::event::{AnswerRequest, AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Prompt, TurnEvent};
+use super::{
+    event::{AttemptReason, AttemptRecord, ErrorRecord, Feedback, Finish, TurnEvent},
+    request::{AnswerRequest, ModelRef, Prompt},
+};
 use crate::ids::AnswerId;
 
 /// An answer to be made.
@@ -73,7 +76,7 @@ pub enum TurnCommand {
         /// Answers to be made.
         answers: Vec<NewAnswer>,
     },
-    /// Has models answer the prompt once more.
+    /// Has models answer the prompt once more. Refused while an answer is in the making.
     AddAnswers {
         /// Answers to be made.
         answers: Vec<NewAnswer>,
@@ -104,6 +107,26 @@ pub enum TurnCommand {
     },
     /// A person wants it to stop. Stopping what has ended changes nothing.
     Stop {
+        /// The answer.
+        answer_id: AnswerId,
+    },
+    /// A person wants everything of the turn to stop, a discussion included.
+    StopAll,
+    /// Has a discussion go on whose round is complete: the next round, the verdict, or its end. Changes nothing when
+    /// there is no discussion, or nothing to do for it now.
+    Advance {
+        /// Ids for the answers that may have to be asked for, in order of time; as many as the discussion has members.
+        answer_ids: Vec<AnswerId>,
+    },
+    /// A person says what they think of an answer.
+    GiveFeedback {
+        /// The answer.
+        answer_id: AnswerId,
+        /// What they think.
+        feedback: Feedback,
+    },
+    /// They take it back.
+    WithdrawFeedback {
         /// The answer.
         answer_id: AnswerId,
     },

@@ -5,8 +5,10 @@
 
 mod answer;
 mod command;
+mod discussion;
 mod end_frame;
 mod event;
+mod request;
 #[cfg(test)]
 mod tests;
 
@@ -17,15 +19,15 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use self::{
-    answer::{Answer, AnswerStatus},
+    answer::{Answer, AnswerStatus, Standing},
     command::{AnswerEnd, NewAnswer, NextAttempt, TurnCommand},
     end_frame::{EndFrame, EndKind},
     event::{
-        AnswerPurpose, AnswerRequest, AttemptReason, AttemptRecord, ErrorRecord, Finish, ModelRef, Params, Prompt,
-        ResponseFormat, Timings, TurnEvent, TurnPurpose, UsageRecord,
+        AttemptReason, AttemptRecord, DiscussionEnd, ErrorRecord, Feedback, Finish, Timings, TurnEvent, UsageRecord,
     },
+    request::{AnswerPurpose, AnswerRequest, Discussion, ModelRef, Params, Prompt, ResponseFormat, TurnPurpose},
 };
-use crate::ids::AnswerId;
+use crate::{ids::AnswerId, money::NanoUsd};
 
 /// State of a turn.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +36,10 @@ pub struct Turn {
     pub prompt: Option<Prompt>,
     /// Its answers by id (UUIDv7, so in the order of their making).
     pub answers: BTreeMap<AnswerId, Answer>,
+    /// What all attempts have cost.
+    pub cost: NanoUsd,
+    /// Whether its discussion ended without a verdict.
+    pub discussion_closed: bool,
 }
 
 impl Turn {
@@ -42,10 +48,22 @@ impl Turn {
         self.prompt.as_ref().and_then(|prompt| prompt.parent)
     }
 
-    /// The newest answer that has ended with something to go on from, else the newest of all.
+    /// The answer that the conversation goes through where nobody has chosen one: the newest of the best standing.
     pub fn active_answer(&self) -> Option<(AnswerId, &Answer)> {
-        let newest_first = || self.answers.iter().rev().map(|(id, answer)| (*id, answer));
-        newest_first().find(|(_, answer)| answer.has_usable_text()).or_else(|| newest_first().next())
+        self.answers
+            .iter()
+            .map(|(id, answer)| (*id, answer))
+            .max_by_key(|(_, answer)| (answer.standing(), answer.version))
+    }
+
+    /// Whether something of it is still in the making.
+    pub fn is_busy(&self) -> bool {
+        self.is_discussing() || self.answers.values().any(|answer| !answer.status.is_final())
+    }
+
+    /// Whether a person sees it in the conversation.
+    pub fn is_conversation(&self) -> bool {
+        self.prompt.as_ref().is_some_and(|prompt| prompt.purpose.is_conversation())
     }
 }
 
@@ -64,6 +82,9 @@ pub enum TurnError {
     /// Another attempt has taken over.
     #[error("a newer attempt has taken over")]
     Superseded,
+    /// An answer is still in the making.
+    #[error("an answer is still in the making")]
+    InProgress,
     /// An end was reported for an attempt that never began.
     #[error("the attempt has not been started")]
     NotStarted,
@@ -97,7 +118,21 @@ impl Turn {
                 Ok(std::iter::once(TurnEvent::PromptPosted(prompt)).chain(self.requested(answers)).collect())
             }
             _ if self.prompt.is_none() => Err(TurnError::NotFound),
+            TurnCommand::AddAnswers { .. } if self.is_busy() => Err(TurnError::InProgress),
             TurnCommand::AddAnswers { answers } => Ok(self.requested(answers).collect()),
+            TurnCommand::Advance { answer_ids } => Ok(self.advance(answer_ids)),
+            TurnCommand::GiveFeedback { answer_id, feedback } => {
+                let answer = self.answers.get(&answer_id).ok_or(TurnError::NotFound)?;
+                match &answer.feedback {
+                    _ if !answer.status.is_final() => Err(TurnError::InProgress),
+                    Some(given) if *given == feedback => Ok(vec![]),
+                    _ => Ok(vec![TurnEvent::FeedbackGiven { answer_id, feedback }]),
+                }
+            }
+            TurnCommand::WithdrawFeedback { answer_id } => {
+                let answer = self.answers.get(&answer_id).ok_or(TurnError::NotFound)?;
+                Ok(answer.feedback.iter().map(|_| TurnEvent::FeedbackWithdrawn { answer_id }).collect())
+            }
             TurnCommand::StartAttempt { answer_id, attempt, worker, reason, model } => {
                 let answer = self.open_answer(answer_id)?;
                 if attempt <= answer.attempt {
@@ -113,23 +148,31 @@ impl Turn {
                 let failed = TurnEvent::AttemptFailed { answer_id, record: *record, error };
                 Ok(vec![failed, TurnEvent::AttemptStarted { answer_id, attempt, worker, reason, model }])
             }
-            TurnCommand::Stop { answer_id } => match self.open_answer(answer_id) {
-                // A stop that comes too late, or twice, is what two clicks do.
-                Err(TurnError::AlreadyEnded) => Ok(vec![]),
-                Err(error) => Err(error),
-                Ok(answer) if answer.stop_requested => Ok(vec![]),
-                Ok(answer) if answer.attempt == 0 => {
-                    let record = AttemptRecord::empty(answer.model.clone());
-                    Ok(vec![TurnEvent::AnswerStopped { answer_id, record }])
-                }
-                Ok(_) => Ok(vec![TurnEvent::StopRequested { answer_id }]),
-            },
+            TurnCommand::Stop { answer_id } => {
+                let answer = self.answers.get(&answer_id).ok_or(TurnError::NotFound)?;
+                Ok(stopped(answer_id, answer).into_iter().collect())
+            }
+            TurnCommand::StopAll => {
+                let stops = self.answers.iter().filter_map(|(id, answer)| stopped(*id, answer));
+                Ok(self.closed(DiscussionEnd::Stopped).into_iter().chain(stops).collect())
+            }
             TurnCommand::End { answer_id, end } => {
                 self.running_attempt(answer_id, end.record().attempt)?;
                 Ok(vec![end.into_event(answer_id)])
             }
         }
     }
+}
+
+/// What stopping an answer does; nothing where it comes too late, or twice, as two clicks do.
+fn stopped(answer_id: AnswerId, answer: &Answer) -> Option<TurnEvent> {
+    if answer.status.is_final() || answer.stop_requested {
+        return None;
+    }
+    if answer.attempt > 0 {
+        return Some(TurnEvent::StopRequested { answer_id });
+    }
+    Some(TurnEvent::AnswerStopped { answer_id, record: AttemptRecord::empty(answer.model.clone()) })
 }
 
 impl Aggregate for Turn {
@@ -147,6 +190,9 @@ impl Aggregate for Turn {
     }
 
     fn apply(&mut self, event: TurnEvent) {
+        if let Some((_, record)) = event.attempt() {
+            self.cost = self.cost + record.cost;
+        }
         match event {
             TurnEvent::PromptPosted(prompt) => self.prompt = Some(prompt),
             TurnEvent::AnswerRequested { answer_id, version, request } => {
@@ -176,6 +222,11 @@ impl Aggregate for Turn {
             TurnEvent::AnswerInterrupted { answer_id, record, error } => {
                 self.change(answer_id, |answer| answer.end(AnswerStatus::Interrupted, record, None, Some(error)));
             }
+            TurnEvent::FeedbackGiven { answer_id, feedback } => {
+                self.change(answer_id, |answer| answer.feedback = Some(feedback));
+            }
+            TurnEvent::FeedbackWithdrawn { answer_id } => self.change(answer_id, |answer| answer.feedback = None),
+            TurnEvent::DiscussionClosed { .. } => self.discussion_closed = true,
         }
     }
 }

@@ -60,6 +60,9 @@ pub struct SessionRow {
     pub tokens_output: u64,
     /// Cost of all attempts.
     pub cost: NanoUsd,
+    /// Turns that are no conversation: they are billed, and counted nowhere else.
+    #[serde(default)]
+    pub hidden: Vec<Uuid>,
     /// Newest event that it has seen.
     pub last: Cursor,
 }
@@ -96,7 +99,8 @@ impl RowModel for SessionList {
 
     fn wants(event: &StoredEvent) -> bool {
         // Steps on the way to an answer don't move a session in its list.
-        is_of_sessions(event, &["attempt_started", "stop_requested"]) || is_erasure(event)
+        let steps = ["attempt_started", "stop_requested", "feedback_given", "feedback_withdrawn", "discussion_closed"];
+        is_of_sessions(event, &steps) || is_erasure(event)
     }
 
     fn key(event: &TypedEvent) -> Option<Uuid> {
@@ -127,6 +131,7 @@ impl RowModel for SessionList {
                 tokens_input: 0,
                 tokens_output: 0,
                 cost: NanoUsd::default(),
+                hidden: vec![],
                 last: event.cursor,
             });
         }
@@ -156,32 +161,43 @@ impl RowModel for SessionList {
                 SessionEvent::SessionRestored {} => row.deleted_at = None,
                 // The row goes with the event.
                 SessionEvent::SessionErased {} => return None,
+                SessionEvent::MessageDeleted { removed, .. } => {
+                    row.message_count = row.message_count.saturating_sub(*removed);
+                }
                 // Which messages are shown or kept is the thread's matter.
                 SessionEvent::BranchActivated { .. }
                 | SessionEvent::MessagePinned { .. }
                 | SessionEvent::MessageUnpinned { .. }
                 | SessionEvent::SummaryDismissed { .. } => return Some(row),
             },
-            Payload::Turn(turn) => match &**turn {
-                TurnEvent::PromptPosted(prompt) => {
-                    if row.title.is_none() {
-                        row.title = Some(derived(prompt.content.as_str()));
-                        row.title_is_derived = true;
+            Payload::Turn(turn) => {
+                if let Some((_, record)) = turn.attempt() {
+                    row.tokens_input += record.usage.input;
+                    row.tokens_output += record.usage.output;
+                    row.cost = row.cost + record.cost;
+                }
+                if matches!(&**turn, TurnEvent::PromptPosted(prompt) if !prompt.purpose.is_conversation()) {
+                    row.hidden.push(event.aggregate_id);
+                }
+                if row.hidden.contains(&event.aggregate_id) {
+                    return Some(row);
+                }
+                match &**turn {
+                    TurnEvent::PromptPosted(prompt) => {
+                        if row.title.is_none() {
+                            row.title = Some(derived(prompt.content.as_str()));
+                            row.title_is_derived = true;
+                        }
+                        row.message_count += 1;
                     }
-                    row.message_count += 1;
+                    TurnEvent::AnswerRequested { .. } => row.message_count += 1,
+                    ended if ended.attempt().is_some() => {}
+                    _ => return Some(row),
+                }
+                if !matches!(&**turn, TurnEvent::AnswerRequested { .. }) {
                     row.last_message_at = Some(event.at);
                 }
-                TurnEvent::AnswerRequested { .. } => row.message_count += 1,
-                TurnEvent::AttemptStarted { .. } | TurnEvent::StopRequested { .. } => return Some(row),
-                ended => {
-                    if let Some((_, record)) = ended.attempt() {
-                        row.tokens_input += record.usage.input;
-                        row.tokens_output += record.usage.output;
-                        row.cost = row.cost + record.cost;
-                        row.last_message_at = Some(event.at);
-                    }
-                }
-            },
+            }
             Payload::AccountErased | Payload::Other => return Some(row),
         }
         row.updated_at = event.at;

@@ -15,12 +15,12 @@ use super::{
     writer::{Writer, record},
 };
 use crate::{
-    MessageRow, SessionQuery, SessionRow, message_thread::MessageThread, model::RowModel, reads::ReadModels,
+    Placed, SessionQuery, SessionRow, message_thread::MessageThread, model::RowModel, reads::ReadModels,
     session_list::SessionList,
 };
 
 /// Some messages and where the page before them ends.
-type Thread = (Vec<(MessageRow, u32)>, Option<Uuid>);
+type Thread = (Vec<Placed>, Option<Uuid>);
 
 /// Everything that can be read of some sessions.
 #[derive(Debug, PartialEq)]
@@ -28,7 +28,7 @@ struct Seen {
     pages: Vec<(Vec<SessionRow>, u64)>,
     sessions: Vec<Option<SessionRow>>,
     threads: Vec<Option<Thread>>,
-    messages: Vec<Option<(MessageRow, u32)>>,
+    messages: Vec<Option<Placed>>,
 }
 
 async fn see(reads: &ReadModels, owner: AccountId, sessions: &[SessionId]) -> Seen {
@@ -42,9 +42,9 @@ async fn see(reads: &ReadModels, owner: AccountId, sessions: &[SessionId]) -> Se
         let mut before = None;
         for (limit, tree) in [(50, false), (50, true), (2, false), (2, true)] {
             let page = reads.messages(owner, *session, before, limit, tree).await.unwrap();
-            before = page.as_ref().and_then(|page| page.messages.last().map(|(row, _)| row.id));
-            for (row, _) in page.iter().flat_map(|page| &page.messages) {
-                seen.messages.push(reads.message(owner, row.id).await.unwrap());
+            before = page.as_ref().and_then(|page| page.messages.last().map(|placed| placed.row.id));
+            for placed in page.iter().flat_map(|page| &page.messages) {
+                seen.messages.push(reads.message(owner, placed.row.id).await.unwrap());
             }
             seen.threads.push(page.map(|page| (page.messages, page.next_before)));
         }
@@ -80,8 +80,8 @@ async fn what_is_read_over_a_late_projection_is_what_the_tables_say_later() {
     let strange = see(&reads, stranger.owner, &sessions).await;
     assert_eq!(strange.pages[0].1, 1);
     assert!(strange.sessions.iter().all(Option::is_none) && strange.threads.iter().all(Option::is_none));
-    for (row, _) in late.messages.into_iter().flatten() {
-        assert_eq!(reads.message(stranger.owner, row.id).await.unwrap(), None);
+    for placed in late.messages.into_iter().flatten() {
+        assert_eq!(reads.message(stranger.owner, placed.row.id).await.unwrap(), None);
     }
 }
 
@@ -167,17 +167,18 @@ async fn the_active_branch_is_that_of_the_write_side() {
     stack.project_to_the_end().await;
     let reads = stack.reads();
     let log = stack.store().session_log(session).await.unwrap();
-    let (turn, newest) = stack.store().newest_turn(session).await.unwrap().unwrap();
-    assert_eq!(turn, second.turn);
+    let newest = stack.store().newest_turn(session).await.unwrap().unwrap();
+    let turn = newest.turn_id;
+    assert_eq!((turn, newest.is_tip), (second.turn, true));
     let mut expected: Vec<Uuid> = Vec::new();
     for (id, turn) in log.path_to(turn) {
         expected.extend(turn.parent().map(|parent| parent.as_uuid()));
         expected.push(id.as_uuid());
     }
-    expected.push(newest.aggregate.active_answer().unwrap().0.as_uuid());
+    expected.push(newest.turn.active_answer().unwrap().0.as_uuid());
     let page = reads.messages(writer.owner, session, None, 50, false).await.unwrap().unwrap();
-    assert_eq!(page.messages.iter().map(|(row, _)| row.id).collect::<Vec<_>>(), expected);
-    assert_eq!(page.messages.iter().map(|(_, versions)| *versions).collect::<Vec<_>>(), [1, 3, 1, 2]);
+    assert_eq!(page.messages.iter().map(|placed| placed.row.id).collect::<Vec<_>>(), expected);
+    assert_eq!(page.messages.iter().map(|placed| placed.versions).collect::<Vec<_>>(), [1, 3, 1, 2]);
     assert_eq!(page.next_before, None);
     // From the end, two at a time.
     let last = reads.messages(writer.owner, session, None, 3, false).await.unwrap().unwrap();
@@ -189,7 +190,7 @@ async fn the_active_branch_is_that_of_the_write_side() {
     // The whole tree, in order of time.
     let tree = reads.messages(writer.owner, session, None, 50, true).await.unwrap().unwrap();
     assert_eq!(tree.messages.len(), 7);
-    let of_answer = |id: Uuid| tree.messages.iter().find(|(row, _)| row.id == id).unwrap().0.clone();
+    let of_answer = |id: Uuid| tree.messages.iter().find(|placed| placed.row.id == id).unwrap().row.clone();
     assert_eq!(of_answer(first.answers[2].as_uuid()).status, AnswerStatus::Stopped);
     assert_eq!(of_answer(second.answers[1].as_uuid()).status, AnswerStatus::Queued);
     assert_eq!(stack.at(MessageThread::NAME).await, stack.newest().await);

@@ -30,7 +30,7 @@ use super::{
     next::{Trail, Way, key_of},
     record::{Made, end},
 };
-use crate::routing::Call;
+use crate::{follow_up, routing::Call};
 
 /// Attempts before an answer fails for good: its workers keep dying, or its providers keep failing.
 const MOST_ATTEMPTS: u32 = 8;
@@ -168,6 +168,7 @@ impl Worker<'_> {
                     compaction::order(self.deps, self.job(), &answer, range, &self.delivery.trace).await;
                 }
                 self.deps.bus.poke_relay().await;
+                follow_up::after(self.deps, self.job().turn_id, &started.turn.aggregate).await;
             }
             drop(serving);
             return Ok(Outcome::Settled);

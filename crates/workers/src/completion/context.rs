@@ -14,7 +14,7 @@ use polyphony_providers::{
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::Deps;
+use super::{Deps, purpose};
 
 /// Requests that one attempt may send when the provider keeps saying that they are too long. Each has three fifths of
 /// the one before, so the last one has an eighth of the first.
@@ -76,10 +76,20 @@ pub(super) async fn prepare(deps: &Deps, ask: &Ask<'_>, adapter: &dyn Adapter) -
     Ok(Prepared { rendered, receipt, compaction })
 }
 
-/// The conversation that an answer is made from. What an answer is for besides replying adds its words here, with
-/// [`Thread::tell`].
-fn thread(history: &History<'_>, turn: TurnId, _answer: &Answer) -> Thread {
-    Thread::to(history, turn)
+/// The conversation that an answer is made from, with what its purpose adds to the prompt.
+fn thread(history: &History<'_>, id: TurnId, answer: &Answer) -> Thread {
+    let mut thread = Thread::to(history, id);
+    let Some(turn) = history.turn(id) else { return thread };
+    if let Some(words) = purpose::told(turn, answer) {
+        thread.tell(words);
+    }
+    let brings_its_own = turn.prompt.as_ref().is_none_or(|prompt| prompt.given.is_some());
+    if thread.system.is_none() && turn.is_conversation() && !brings_its_own {
+        // The session says nothing, so that the person's own word for the model counts.
+        let own = answer.request.system_prompt.as_ref();
+        thread.system = own.filter(|text| !text.is_erased() && !text.as_str().is_empty()).cloned();
+    }
+    thread
 }
 
 /// The model as the catalogue has it; one that has left the catalogue is only known by name.

@@ -8,6 +8,7 @@ mod generate;
 mod leases;
 mod live;
 mod next;
+mod purpose;
 mod record;
 mod store;
 
@@ -22,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{attempt::Outcome, leases::Leases};
-use crate::routing::Switchboard;
+use crate::{follow_up, routing::Switchboard};
 
 /// Everything that an attempt needs; shared by all of them.
 pub struct Deps {
@@ -59,6 +60,7 @@ pub async fn run(deps: Deps, stop: CancellationToken) -> Result<(), polyphony_bu
     let finished = CancellationToken::new();
     background.spawn(leases.clone().keep(finished.clone()));
     background.spawn(leases.clone().follow_stops(finished.clone()));
+    background.spawn(follow_up::sweep(deps.clone(), finished.clone()));
     // Nobody's first answer is to wait for it.
     let contexts = deps.contexts.clone();
     background.spawn(async move { contexts.warm_up().await });

@@ -1,4 +1,4 @@
-//! Messages, read.
+//! Reading messages.
 
 use axum::extract::State;
 use polyphony_domain::ids::SessionId;
@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(of_session)).routes(routes!(get))
+    OpenApiRouter::new().routes(routes!(of_session)).routes(routes!(get)).routes(routes!(versions))
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -68,4 +68,17 @@ async fn get(
         Some(at) => state.reads.message_at(caller.account_id, id, at).await?,
     };
     Ok(Success::ok(found.ok_or_else(ApiError::not_found)?.into()))
+}
+
+/// The messages in the place of this one, itself included, in the order in which they came: the answers to the same
+/// prompt, or the forms of an edited prompt.
+#[utoipa::path(get, path = "/messages/{id}/versions", tag = "messages", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Envelope<Vec<Message>>)))]
+async fn versions(
+    State(state): State<AppState>,
+    caller: Caller,
+    PathId(id): PathId<Uuid>,
+) -> Result<Success<Vec<Message>>, ApiError> {
+    let found = state.reads.versions(caller.account_id, id).await?.ok_or_else(ApiError::not_found)?;
+    Ok(Success::ok(found.into_iter().map(Message::from).collect()))
 }
