@@ -88,9 +88,10 @@ async fn expect_durable(store: &Store, config: &Config) -> anyhow::Result<()> {
 }
 
 /// Runs the roles until the first signal, lets them finish, and returns.
-pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
+pub async fn run(mut config: Config, roles: Roles) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let metrics = telemetry::install_prometheus()?;
+    polyphony_providers::discovery::discover(&mut config).await;
     let config = Arc::new(config);
     let (store, secrets) = open_store(&config).await?;
     expect_durable(&store, &config).await?;

@@ -73,9 +73,12 @@ impl Emulators {
     /// # Errors
     /// It can't be started.
     pub fn llmock(&self, folder: &Path, port: u16) -> Result<Guarded> {
-        let run = "from llmock.cli import app; app()";
-        let arguments = ["-c", run, "serve", "--port", &port.to_string(), "--log-level", "warning"];
-        self.python("llmock", &arguments.map(OsString::from), folder)
+        let (run, port) = ("from llmock.cli import app; app()", port.to_string());
+        // It streams at a human pace, so that it sees when a client stops reading.
+        let arguments =
+            ["-c", run, "serve", "--port", &port, "--log-level", "warning", "--stream-chunk-delay-ms", "20"];
+        let arguments = arguments.map(OsString::from);
+        self.python("llmock", &arguments, folder)
     }
 
     /// Starts `aimock`, which answers as the fixtures say and refuses everything else.

@@ -7,7 +7,7 @@ use super::{
     think::ThinkTags,
     tools::Tools,
     usage::usage,
-    wire::{Choice, Chunk, Delta, Loose, ToolFragment},
+    wire::{Choice, Chunk, Delta, Loose, ToolFragment, tidy},
 };
 use crate::{
     ErrorKind, FinishReason, ProviderError,
@@ -32,6 +32,15 @@ impl Chat {
             think: ThinkTags::new(quirks.think_tags),
             refusal: String::new(),
             marked: quirks.ends_with_done,
+        }
+    }
+
+    fn take(&mut self, chunk: Chunk<'_>, out: &mut Output) {
+        if out.is_done() {
+            // Late usage still counts; late content would come after what everybody took for the end.
+            out.usage(chunk.usage.and_then(usage));
+        } else {
+            self.chunk(chunk, out);
         }
     }
 
@@ -122,11 +131,16 @@ impl Chat {
 
 impl Dialect for Chat {
     fn event(&mut self, event: SseEvent<'_>, out: &mut Output) {
-        match out.parse::<Chunk<'_>>(event.data) {
-            None => {}
-            // Late usage still counts; late content would come after what everybody took for the end.
-            Some(chunk) if out.is_done() => out.usage(chunk.usage.and_then(usage)),
-            Some(chunk) => self.chunk(chunk, out),
+        // A field of a strange form must not cost the rest of the chunk; that's rare, so it's looked at second.
+        if !event.data.starts_with('{') {
+            return;
+        }
+        let tidied = match serde_json::from_str(event.data) {
+            Ok(chunk) => return self.take(chunk, out),
+            Err(error) => Some(error).filter(serde_json::Error::is_data).and_then(|_| tidy(event.data)),
+        };
+        if let Some(chunk) = out.parse(tidied.as_deref().unwrap_or(event.data)) {
+            self.take(chunk, out);
         }
     }
 

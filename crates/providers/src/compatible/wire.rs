@@ -206,3 +206,35 @@ impl<'de: 'a, 'a> Deserialize<'de> for Loose<'a> {
         deserializer.deserialize_any(Any)
     }
 }
+
+/// The chunk without the fields that have another form than they should; `None` if it's no JSON at all.
+pub(super) fn tidy(data: &str) -> Option<String> {
+    let mut chunk: Value = serde_json::from_str(data).ok()?;
+    drop_unless(&mut chunk, "x_groq", Value::is_object);
+    drop_unless(&mut chunk, "choices", Value::is_array);
+    for choice in objects(&mut chunk, "choices") {
+        for name in ["delta", "message"] {
+            drop_unless(choice, name, Value::is_object);
+            let Some(delta) = choice.get_mut(name) else { continue };
+            drop_unless(delta, "function_call", Value::is_object);
+            drop_unless(delta, "tool_calls", Value::is_array);
+            objects(delta, "tool_calls").iter_mut().for_each(|call| drop_unless(call, "function", Value::is_object));
+        }
+    }
+    Some(chunk.to_string())
+}
+
+fn drop_unless(object: &mut Value, name: &str, fits: fn(&Value) -> bool) {
+    if let Some(fields) = object.as_object_mut()
+        && fields.get(name).is_some_and(|value| !fits(value))
+    {
+        fields.remove(name);
+    }
+}
+
+/// The objects of a list, which keeps nothing else.
+fn objects<'a>(object: &'a mut Value, name: &str) -> &'a mut [Value] {
+    let Some(list) = object.get_mut(name).and_then(Value::as_array_mut) else { return &mut [] };
+    list.retain(Value::is_object);
+    list
+}

@@ -240,6 +240,30 @@ mod tests {
     }
 
     #[test]
+    fn recorded_error_answers_have_their_kind_and_wait() {
+        let body = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let cases = [
+            (400, include_str!("../../tests/fixtures/openai/error-400-max-tokens-param.json"), ErrorKind::BadRequest),
+            (400, include_str!("../../tests/fixtures/openai/error-400-unsupported-role.json"), ErrorKind::BadRequest),
+            (400, include_str!("../../tests/fixtures/anthropic/error-400.json"), ErrorKind::BadRequest),
+            (404, include_str!("../../tests/fixtures/anthropic/error-404-model.json"), ErrorKind::ModelUnavailable),
+            (
+                404,
+                include_str!("../../tests/fixtures/anthropic/error-404-model-messages.json"),
+                ErrorKind::ModelUnavailable,
+            ),
+            (429, include_str!("../../tests/fixtures/gemini/error-429-retryinfo.json"), ErrorKind::RateLimited),
+            (429, include_str!("../../tests/fixtures/openrouter/error-429.json"), ErrorKind::RateLimited),
+            (400, include_str!("../../tests/fixtures/groq/error-400-tool.json"), ErrorKind::BadRequest),
+        ];
+        for (status, text, expected) in cases {
+            assert_eq!(kind(status, &body(text)), expected, "{text}");
+        }
+        let said = Said::new(Some(429), &body(include_str!("../../tests/fixtures/gemini/error-429-retryinfo.json")));
+        assert_eq!(said.wait(), Some(Duration::from_millis(34_400)));
+    }
+
+    #[test]
     fn words_of_other_hosts_have_their_kind() {
         let error = |code: &str, message: &str| json!({"error": {"code": code, "message": message}});
         let cases = [
@@ -266,6 +290,46 @@ mod tests {
             (200, json!({"code": 400, "message": "Token limit reached"}), ErrorKind::BadRequest),
             (200, json!({"code": 502, "message": "Upstream"}), ErrorKind::Overloaded),
             (200, error("rate_limit_exceeded", "…"), ErrorKind::RateLimited),
+            (
+                400,
+                json!({"type": "error", "error": {"type": "invalid_request_error", "message": "Your credit balance is too low to access the Anthropic API."}}),
+                ErrorKind::QuotaExceeded,
+            ),
+            (
+                403,
+                json!({"type": "error", "error": {"type": "permission_error", "message": "Your API key does not have permission"}}),
+                ErrorKind::InvalidKey,
+            ),
+            (
+                413,
+                json!({"type": "error", "error": {"type": "request_too_large", "message": "Request exceeds the maximum size"}}),
+                ErrorKind::ContextTooLong,
+            ),
+            (
+                529,
+                json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}),
+                ErrorKind::Overloaded,
+            ),
+            (
+                404,
+                json!({"error": {"code": 404, "message": "models/x is not found for API version v1beta", "status": "NOT_FOUND"}}),
+                ErrorKind::ModelUnavailable,
+            ),
+            (
+                403,
+                json!({"error": {"code": 403, "message": "Method doesn't allow unregistered callers", "status": "PERMISSION_DENIED"}}),
+                ErrorKind::InvalidKey,
+            ),
+            (
+                503,
+                json!({"error": {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}}),
+                ErrorKind::Overloaded,
+            ),
+            (
+                429,
+                json!({"error": {"code": 429, "message": "Resource has been exhausted (e.g. check quota).", "status": "RESOURCE_EXHAUSTED"}}),
+                ErrorKind::RateLimited,
+            ),
         ];
         for (status, body, expected) in cases {
             assert_eq!(kind(status, &body), expected, "{status} {body}");

@@ -71,6 +71,7 @@ async fn llmock_has_no_complaint_about_us() {
     let verdict = verdict(&peer).await;
     let text = verdict.to_string();
     assert!(verdict["findings"].as_array().is_none_or(Vec::is_empty), "{text}");
+    assert_eq!(verdict["passed"], true, "{text}");
     for complaint in ["retry_after_ignored", "retried_non_retryable", "retry_storm", "truncated_stream_accepted"] {
         assert!(!text.contains(complaint), "{text}");
     }
@@ -104,7 +105,7 @@ async fn a_round_of_tools_goes_through_llmock_in_every_dialect() {
 }
 
 #[tokio::test]
-async fn llmocks_overflows_and_limits_are_understood() {
+async fn llmocks_overflows_are_understood() {
     let peer = peer().await;
     for (adapter, options) in sides(&peer) {
         let message = "This model's maximum context length was exceeded.";
@@ -112,13 +113,5 @@ async fn llmocks_overflows_and_limits_are_understood() {
             .await;
         let overflow = ask(&*adapter, &asked("Too long for you."), &options).await;
         assert_eq!(overflow.map_err(|error| error.kind).err(), Some(ErrorKind::ContextTooLong), "{}", options.model);
-    }
-    let quota = json!({"rpm": 50, "tpm": 100_000}).to_string();
-    let set = client().post(peer.url("/_llmock/limits")).header("content-type", "application/json").body(quota).send();
-    if set.await.unwrap().status().is_success() {
-        for (adapter, options) in sides(&peer) {
-            let answer = ask(&*adapter, &asked("Count my limits."), &options).await.unwrap();
-            assert!(answer.limits || adapter.provider() == "gemini", "{}", options.model);
-        }
     }
 }

@@ -110,7 +110,7 @@ impl Answer {
     fn call(&self) -> &ToolCall {
         let calls =
             self.parts.iter().filter_map(|part| if let Part::ToolCall(call) = part { Some(call) } else { None });
-        calls.last().unwrap()
+        calls.next_back().unwrap()
     }
 
     /// As it's kept.

@@ -134,7 +134,13 @@ impl Generation<'_> {
                     Some(Ok(AdapterEvent::Reasoning(text))) => emitter.push(ChunkKind::Reasoning, &text),
                     Some(Ok(AdapterEvent::Usage(usage))) => report.used(usage),
                     Some(Ok(AdapterEvent::Finish(reason))) => finish = Some(reason),
-                    Some(Ok(AdapterEvent::Part(part))) => report.keep(part),
+                    Some(Ok(AdapterEvent::Part(part))) => {
+                        // What a model has to say is shown, also when it's a no.
+                        if let Part::Refusal { text } = &part {
+                            emitter.push(ChunkKind::Text, text.as_str());
+                        }
+                        report.keep(part);
+                    }
                     Some(Ok(AdapterEvent::Limits(limits))) => self.call.heed(limits),
                     Some(Err(error)) => return Ended::Failed(error),
                     None => return Ended::Finished(finish.unwrap_or(FinishReason::Stop)),
