@@ -21,6 +21,8 @@ use crate::{Store, StoreError, frame, load::SessionLog};
 const LEAST_TURNS: usize = 16;
 /// Most bytes of text that are kept, in all.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// Most bytes of one session: a giant must not push all others out.
+const LARGEST: usize = MOST_BYTES / 4;
 /// How long a session is kept that nobody reads.
 const IDLE: Duration = Duration::from_secs(600);
 /// What a turn takes besides its texts, about.
@@ -71,6 +73,9 @@ impl SessionCache {
             return;
         }
         let bytes = log.turns.values().map(|turn| bytes_of(&turn.aggregate)).sum();
+        if bytes > LARGEST {
+            return self.forget(session);
+        }
         let mut kept = self.lock();
         kept.retain(|_, settled| settled.used.elapsed() < IDLE);
         // Of two readers at once, the one that has seen more is right.
