@@ -107,10 +107,16 @@ impl Cluster {
     /// Declares a provider by this name, which is the emulator too, for the roles that are started from now on. What is
     /// learnt of one provider's limits and failures counts for no other.
     pub fn provider(&mut self, name: &str, models: &str) {
+        self.provider_of("compatible", name, models);
+    }
+
+    /// Like [`Self::provider`], of a kind: `compatible`, `anthropic` or `gemini`.
+    pub fn provider_of(&mut self, kind: &str, name: &str, models: &str) {
         let prefix = format!("POLYPHONY_PROVIDERS__{}__", name.to_ascii_uppercase());
         let base_url = self.to_provider.instead_in(&self.emulator.url());
-        let fields =
-            [("KIND", "compatible"), ("BASE_URL", base_url.as_str()), ("MODELS", models), ("API_KEY", PROVIDER_KEY)];
+        // As the SDKs of each family take it.
+        let base_url = if kind == "compatible" { base_url.as_str() } else { base_url.trim_end_matches("/v1") };
+        let fields = [("KIND", kind), ("BASE_URL", base_url), ("MODELS", models), ("API_KEY", PROVIDER_KEY)];
         self.settings.extend(fields.map(|(field, value)| (format!("{prefix}{field}"), value.to_owned())));
     }
 

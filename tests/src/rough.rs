@@ -70,13 +70,16 @@ pub async fn course(mutation: &str) -> Report {
     tokio::join!(person.ask(others_cut, cut), person.ask(others_twice, twice), asking.to_end());
     asking.finish();
 
-    // A worker dies in the middle; so has the projector, long ago.
+    // Workers die in the middle, and the bus forgets their jobs; the projector has died long ago.
     let last = impatient(Person::register(&[good], &history).await);
     let session = last.session(long).await;
     let mut asking = last.asking(session, long);
     asking.until_text(400).await;
     cluster.role(zombie).kill9();
     cluster.role(second).kill9();
+    cluster.nats.kill9();
+    cluster.nats.delete_data();
+    cluster.nats.start();
     cluster.start("worker", &[]).await;
     asking.to_end().await;
     asking.finish();

@@ -52,17 +52,40 @@ const CASES: [Case; 37] = [
     ("tools", "done", "tool_calls", 1),
 ];
 
-#[tokio::test]
-async fn whatever_a_provider_does_the_answer_ends_once_and_holds_what_came() {
+/// The same of the other two families, as far as their shapes have it.
+const OTHERS: [Case; 19] = [
+    ("headless-first1", "done", "stop", 2),
+    ("silent-first1", "done", "stop", 2),
+    ("onlypings-first1", "done", "stop", 2),
+    ("stuck", "error", "PROVIDER_TIMEOUT", 1),
+    ("pings", "error", "PROVIDER_TIMEOUT", 1),
+    ("fin", "error", "PROVIDER_ERROR", 1),
+    ("cut", "error", "PROVIDER_ERROR", 1),
+    ("cut-at0-first1", "done", "stop", 2),
+    ("slice1", "done", "stop", 1),
+    ("slice2-crlf", "done", "stop", 1),
+    ("s429-ra1-first1", "done", "stop", 2),
+    ("s529-first1", "done", "stop", 2),
+    ("error-at0-first1", "done", "stop", 2),
+    ("error", "error", "PROVIDER_ERROR", 1),
+    ("twice", "done", "stop", 1),
+    ("cached", "done", "stop", 1),
+    ("n1-b1000000", "done", "stop", 1),
+    ("n2000-i0", "done", "stop", 1),
+    ("noise", "done", "stop", 1),
+];
+
+/// Every case at a provider of its own, all at once.
+async fn misbehave(cases: &[(&str, Case)]) {
     let waits = "provider.head=1500;provider.idle=1000;provider.content=1500;provider.trailer=500";
     let mut cluster = Cluster::new(&[("POLYPHONY_DURATIONS", waits)], "").await;
-    for (index, (model, ..)) in CASES.iter().enumerate() {
-        cluster.provider(&format!("v{index}"), model);
+    for (index, (kind, (model, ..))) in cases.iter().enumerate() {
+        cluster.provider_of(kind, &format!("v{index}"), model);
     }
     let [api, _, _, worker] = cluster.start_all(["api", "relay", "projector", "worker"]).await;
     let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
     let person = Person::register(&[cluster.url(api)], &history).await;
-    let asks = futures::future::join_all(CASES.iter().enumerate().map(|(index, (model, ..))| {
+    let asks = futures::future::join_all(cases.iter().enumerate().map(|(index, (_, (model, ..)))| {
         let person = person.clone();
         async move {
             let model = format!("v{index}/{model}");
@@ -70,16 +93,27 @@ async fn whatever_a_provider_does_the_answer_ends_once_and_holds_what_came() {
         }
     }));
     let mut wrong = Vec::new();
-    for (ask, case) in asks.await.into_iter().zip(CASES) {
+    for (ask, (kind, case)) in asks.await.into_iter().zip(cases) {
         let calls = cluster.emulator.calls_for(&ask.marker).len();
         let (event, data) = ask.end.clone().unwrap_or_default();
         let word = data["finish_reason"].as_str().or(data["code"].as_str()).unwrap_or_default().to_owned();
         if (event.as_str(), word.as_str(), calls) != (case.1, case.2, case.3) {
-            wrong.push(format!("{case:?}: {event} {word}, {calls} calls"));
+            wrong.push(format!("{kind} {case:?}: {event} {word}, {calls} calls"));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     let (_, kilobytes) = cluster.role(worker).resources().unwrap();
     assert!(kilobytes < 400_000, "the worker has grown to {kilobytes} kB");
     audit(&mut cluster, &history, sampler).await.expect_green();
+}
+
+#[tokio::test]
+async fn whatever_a_provider_does_the_answer_ends_once_and_holds_what_came() {
+    misbehave(&CASES.map(|case| ("compatible", case))).await;
+}
+
+#[tokio::test]
+async fn the_other_families_may_misbehave_as_well() {
+    let [anthropic, gemini] = ["anthropic", "gemini"].map(|kind| OTHERS.map(|case| (kind, case)));
+    misbehave(&[anthropic, gemini].concat()).await;
 }

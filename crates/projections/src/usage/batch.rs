@@ -15,7 +15,6 @@ use polyphony_domain::{
     turn::Turn,
 };
 use polyphony_eventstore::Store;
-use polyphony_platform::failpoint;
 use sqlx::{PgConnection, PgPool, Row};
 
 use super::{
@@ -189,13 +188,11 @@ impl Projection for UsageFacts {
 
     async fn apply(&self, deps: &Deps, from: Checkpoint, events: Vec<StoredEvent>) -> Result<Cursor, ProjectionError> {
         let batch = Batch::begin(&deps.store, from, events).await?;
-        failpoint!("projector.clickhouse_before_insert");
         if let Err(error) = fact::insert(&deps.clickhouse, from.epoch, &token(from, batch.to), &batch.facts).await {
             // Perhaps it has lost its tables.
             self.ensured.store(NONE, Ordering::Relaxed);
             return Err(error);
         }
-        failpoint!("projector.clickhouse_after_insert");
         let mut transaction = deps.store.pool().begin().await?;
         batch.finish(&mut transaction, from).await?;
         transaction.commit().await?;

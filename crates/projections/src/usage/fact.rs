@@ -7,7 +7,7 @@ use polyphony_domain::{
     ids::AnswerId,
     turn::{AttemptRecord, TurnEvent},
 };
-use polyphony_platform::mutated;
+use polyphony_platform::{failpoint, mutated};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -112,6 +112,7 @@ pub(crate) async fn insert(client: &Client, epoch: i64, token: &str, facts: &[Fa
     if facts.is_empty() {
         return Ok(());
     }
+    failpoint!("projector.clickhouse_before_insert");
     // Where the token is dropped, every retry counts.
     let token = if mutated!("drop_dedup_token") { &Uuid::now_v7().to_string() } else { token };
     let client = client
@@ -128,5 +129,6 @@ pub(crate) async fn insert(client: &Client, epoch: i64, token: &str, facts: &[Fa
         insert.write(fact).await?;
     }
     insert.end().await?;
+    failpoint!("projector.clickhouse_after_insert");
     Ok(())
 }

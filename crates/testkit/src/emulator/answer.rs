@@ -43,6 +43,7 @@ impl Drop for Gone {
 
 /// One step of an answer.
 enum Step {
+    Open,
     Write(String),
     Text(String),
     Usage(Billed),
@@ -72,7 +73,7 @@ impl Answer {
         match script.silence {
             Silence::AfterHead => return [Step::Stall].into(),
             Silence::OnlyPings => return [Step::Pings].into(),
-            _ => steps.push_back(Step::Write(dialect.opening(self.billed))),
+            _ => steps.push_back(Step::Open),
         }
         let half = Billed { output: self.billed.output / 2, ..self.billed };
         for index in 0..script.sent() {
@@ -130,6 +131,11 @@ impl Sending {
                 return None;
             };
             let text = match step {
+                Step::Open => {
+                    let (dialect, billed) = (self.answer.dialect, self.answer.billed);
+                    self.answer.desk.note(self.answer.id, |call| call.billed = dialect.billed_at_first(billed));
+                    dialect.opening(billed)
+                }
                 Step::Write(text) => text,
                 Step::Text(text) => {
                     sleep(self.answer.script.pause).await;

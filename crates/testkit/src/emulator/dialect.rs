@@ -71,6 +71,11 @@ impl Dialect {
         }
     }
 
+    /// What the opening says of the bill.
+    pub fn billed_at_first(self, billed: Billed) -> Option<Billed> {
+        (self == Self::Anthropic).then_some(Billed { output: 1, ..billed })
+    }
+
     /// A piece of text.
     pub fn piece(self, text: &str) -> String {
         match self {
