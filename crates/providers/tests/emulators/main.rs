@@ -108,7 +108,7 @@ struct Answer {
 
 impl Answer {
     fn call(&self) -> &ToolCall {
-        let calls =
+        let mut calls =
             self.parts.iter().filter_map(|part| if let Part::ToolCall(call) = part { Some(call) } else { None });
         calls.next_back().unwrap()
     }
