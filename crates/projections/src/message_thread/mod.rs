@@ -82,7 +82,7 @@ impl RowModel for MessageThread {
                 | SessionEvent::MessageUnpinned { message_id }
                 | SessionEvent::MessageDeleted { message_id, .. },
             ) => Some(*message_id),
-            Payload::Session(_) | Payload::Other => None,
+            Payload::Session(_) | Payload::AccountErased | Payload::Other => None,
         }
     }
 
@@ -95,7 +95,7 @@ impl RowModel for MessageThread {
         match &event.payload {
             Payload::Turn(turn) => row.apply_turn(turn, event.at),
             Payload::Session(session) => row.apply_session(session, event),
-            Payload::Other => {}
+            Payload::AccountErased | Payload::Other => {}
         }
         Some(row)
     }

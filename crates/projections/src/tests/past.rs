@@ -82,11 +82,12 @@ async fn a_view_as_it_was_is_the_view_that_was_there() {
     let (last, at) = (seen.last().unwrap(), Moment::Position(i64::MAX));
     let whole = reads.messages_at(writer.owner, session, None, 100, true, at).await.unwrap();
     assert_eq!(text(whole.clone()), last.tree);
-    for (row, versions) in whole.unwrap().messages {
-        let live = reads.message(writer.owner, row.id).await.unwrap();
-        assert_eq!(live, Some((row.clone(), versions)));
-        assert_eq!(reads.message_at(writer.owner, row.id, at).await.unwrap(), live);
-        assert!(reads.message_at(writer.owner, row.id, Moment::Position(seen[0].position)).await.unwrap().is_none());
+    for placed in whole.unwrap().messages {
+        let id = placed.row.id;
+        let live = reads.message(writer.owner, id).await.unwrap();
+        assert_eq!(live, Some(placed));
+        assert_eq!(reads.message_at(writer.owner, id, at).await.unwrap(), live);
+        assert!(reads.message_at(writer.owner, id, Moment::Position(seen[0].position)).await.unwrap().is_none());
     }
     let (now, then) = (
         reads.messages(writer.owner, session, None, 2, false).await.unwrap(),
