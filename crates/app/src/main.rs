@@ -72,6 +72,14 @@ enum Command {
         #[command(subcommand)]
         command: commands::models::ModelsCommand,
     },
+    /// Check the deployment, and say what to do.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the tables anew that erased texts may have been in: the disk forgets them, too. Each is locked meanwhile.
+    Scrub,
     /// Look at the configuration.
     Config {
         #[command(subcommand)]
@@ -123,6 +131,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             Command::Rebuild { name, all: _, verify } => commands::rebuild(config, name, verify).await,
             Command::Replay { session, at, json } => commands::replay(config, session, at, json).await,
             Command::Audit { command } => commands::audit(config, command).await,
+            Command::Doctor { json } => commands::doctor(config, json).await,
+            Command::Scrub => commands::scrub(config).await,
             Command::Config { .. } => Ok(()),
         }
     })

@@ -71,12 +71,29 @@ pub fn outbound(config: &Config) -> anyhow::Result<(Arc<EgressPolicy>, Registry)
     Ok((egress, Registry::new(config, client)?))
 }
 
+/// What is answered with success must survive a crash of the database's machine.
+async fn expect_durable(store: &Store, config: &Config) -> anyhow::Result<()> {
+    let settings = store.unsafe_settings().await.context("Postgres can't be asked for its settings")?;
+    if settings.is_empty() {
+        return Ok(());
+    }
+    let settings = settings.join(", ");
+    if config.safety.allow_volatile {
+        tracing::warn!(settings, "Postgres may lose what it has committed, as safety.allow_volatile lets it");
+        return Ok(());
+    }
+    anyhow::bail!(
+        "Postgres may lose what it has committed: {settings} is off (safety.allow_volatile = true starts anyway)"
+    )
+}
+
 /// Runs the roles until the first signal, lets them finish, and returns.
 pub async fn run(config: Config, roles: Roles) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     let metrics = telemetry::install_prometheus()?;
     let config = Arc::new(config);
     let (store, secrets) = open_store(&config).await?;
+    expect_durable(&store, &config).await?;
     // A name that is unique for this process: leases and events carry it.
     let name = format!("{}-{}-{}", roles.name(), std::process::id(), &polyphony_platform::vault::random_token("")[..8]);
     let bus = Bus::connect(&config.nats.url, &name).await?;

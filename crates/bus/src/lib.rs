@@ -136,6 +136,30 @@ impl Bus {
         self.connected.load(Ordering::Relaxed)
     }
 
+    /// Version of the server.
+    pub fn version(&self) -> String {
+        self.client.server_info().version
+    }
+
+    /// Names of streams that the server doesn't have.
+    ///
+    /// # Errors
+    /// [`BusError::Failed`].
+    pub async fn missing_streams(&self) -> Result<Vec<String>, BusError> {
+        use async_nats::jetstream::{ErrorCode, context::GetStreamErrorKind};
+        let mut missing = Vec::new();
+        for stream in streams::all() {
+            match self.jetstream.get_stream(&stream.name).await.map_err(|error| error.kind()) {
+                Ok(_) => {}
+                Err(GetStreamErrorKind::JetStream(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                    missing.push(stream.name);
+                }
+                Err(error) => return Err(BusError::failed(error)),
+            }
+        }
+        Ok(missing)
+    }
+
     /// Declares the streams. Doing it again changes nothing.
     ///
     /// # Errors

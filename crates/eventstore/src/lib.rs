@@ -28,6 +28,7 @@ mod session_cache;
 pub mod store;
 pub mod tail;
 pub mod upcast;
+pub mod vitals;
 
 pub use self::{
     context::CommandContext,

@@ -11,7 +11,7 @@ use sqlx::{
 
 use crate::{Seats, StoreError, keys::DataKeys, session_cache::SessionCache};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
 /// A handle on the log and the write-side tables; cheap to clone.
 #[derive(Clone)]

@@ -50,6 +50,8 @@ pub struct Config {
     pub admin: AdminConfig,
     /// Limits.
     pub limits: LimitsConfig,
+    /// What a start refuses.
+    pub safety: SafetyConfig,
     /// Providers by name.
     #[serde(default)]
     pub providers: BTreeMap<String, ProviderConfig>,
@@ -223,6 +225,14 @@ pub struct LimitsConfig {
     pub waiting: u32,
     /// Jobs of all accounts that no worker has begun.
     pub unstarted: u32,
+}
+
+/// What a start refuses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SafetyConfig {
+    /// Starts also on a database that may lose what it has committed.
+    pub allow_volatile: bool,
 }
 
 /// A provider.

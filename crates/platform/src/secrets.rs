@@ -105,6 +105,11 @@ impl KekRing {
         Dek::from_bytes(&Zeroizing::new(vault::open_bytes(kek, WRAP, aad, &wrapped.bytes)?))
     }
 
+    /// Whether the ring has a version.
+    pub fn has(&self, version: i32) -> bool {
+        self.keys.contains_key(&version)
+    }
+
     /// Whether a key that was sealed with `version` should be sealed again.
     pub const fn needs_rewrap(&self, version: i32) -> bool {
         version != self.active

@@ -17,6 +17,7 @@ pub mod session_list;
 mod tests;
 mod typed;
 pub mod usage;
+pub mod vitals;
 
 pub use self::{
     error::ProjectionError,

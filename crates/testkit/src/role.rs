@@ -43,6 +43,8 @@ impl Role {
         spec.envs.insert("POLYPHONY_PUBLIC_URL".into(), format!("http://127.0.0.1:{http}"));
         spec.envs.insert("POLYPHONY_METRICS_ADDR".into(), format!("127.0.0.1:{metrics}"));
         spec.envs.insert("POLYPHONY_SECRETS".into(), secrets().to_owned());
+        // The test servers are quick instead of durable.
+        spec.envs.insert("POLYPHONY_SAFETY__ALLOW_VOLATILE".into(), "true".into());
         spec.envs.extend(envs.into_iter().map(|(name, value)| (name.into(), value.into())));
         spec.grace = Duration::from_secs(40);
         let (http, metrics) =

@@ -1,6 +1,7 @@
 //! The operator's commands.
 
 mod audit;
+mod doctor;
 pub mod models;
 mod rebuild;
 mod replay;
@@ -16,6 +17,7 @@ use polyphony_projections::usage;
 
 pub use self::{
     audit::{AuditCommand, audit},
+    doctor::doctor,
     rebuild::rebuild,
     replay::replay,
 };
@@ -70,4 +72,13 @@ pub async fn set_allowance(config: &Config, email: &str, in_flight: u32) -> anyh
         .run(account_id.as_uuid(), AccountCommand::SetAllowance { in_flight })
         .await?;
     print(&format!("{email}: {in_flight} answers at a time\n"))
+}
+
+/// Writes the tables anew that erased texts may have been in.
+pub async fn scrub(config: Config) -> anyhow::Result<()> {
+    let (store, _) = roles::open_store(&config).await?;
+    for table in store.scrub().await? {
+        print(&format!("{table}\n"))?;
+    }
+    Ok(())
 }

@@ -8,13 +8,13 @@ mod schema;
 mod verify;
 
 #[cfg(test)]
-pub(crate) use self::{batch::boundary, schema::table};
+pub(crate) use self::batch::boundary;
 pub(crate) use self::{
     batch::{NAME, UsageFacts, token, wants},
     fact::{Fact, insert},
     key_usage::key_usage,
     overview::overview,
-    schema::{SCRATCH, drop_tables, ensure},
+    schema::{SCRATCH, drop_tables, ensure, table, within},
     verify::{differing_rollups, hashes},
 };
 pub use self::{
