@@ -85,7 +85,8 @@ mod tests {
         assert_eq!(models("llamacpp", llamacpp), Some(vec!["tiny".to_owned()]));
         let other = br#"{"data":[{"id":"gpt-4o","owned_by":"openai"}]}"#;
         assert_eq!(models("llamacpp", other), None);
-        let ollama = br#"{"object":"list","data":[{"id":"qwen3:0.6b","owned_by":"library"},{"id":"a,b","owned_by":"me"}]}"#;
+        let ollama =
+            br#"{"object":"list","data":[{"id":"qwen3:0.6b","owned_by":"library"},{"id":"a,b","owned_by":"me"}]}"#;
         assert_eq!(models("ollama", ollama), Some(vec!["qwen3:0.6b".to_owned()]));
         for nothing in [&b"<html>"[..], b"{}", br#"{"data":[]}"#, br#"{"error":{"code":"UNAUTHORIZED"}}"#] {
             assert_eq!(models("ollama", nothing), None);

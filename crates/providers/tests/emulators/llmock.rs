@@ -108,7 +108,8 @@ async fn llmocks_overflows_and_limits_are_understood() {
     let peer = peer().await;
     for (adapter, options) in sides(&peer) {
         let message = "This model's maximum context length was exceeded.";
-        queue(&peer, json!([{"type": "fail", "status": 400, "code": "context_length_exceeded", "message": message}])).await;
+        queue(&peer, json!([{"type": "fail", "status": 400, "code": "context_length_exceeded", "message": message}]))
+            .await;
         let overflow = ask(&*adapter, &asked("Too long for you."), &options).await;
         assert_eq!(overflow.map_err(|error| error.kind).err(), Some(ErrorKind::ContextTooLong), "{}", options.model);
     }
