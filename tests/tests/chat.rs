@@ -59,7 +59,9 @@ async fn a_stream_goes_on_after_any_chunk_on_another_node() {
     for (index, piece) in pieces.iter().enumerate().step_by(7) {
         let mut replay = elsewhere.attach(&message, Some(&piece.id)).await;
         replay.to_end().await;
-        assert_eq!(replay.seen[1..], pieces[index + 1..], "after {}", piece.id);
+        // Whoever has seen the end is shown the end.
+        let rest = (index + 1).min(pieces.len() - 1);
+        assert_eq!(replay.seen[1..], pieces[rest..], "after {}", piece.id);
     }
     // A stranger sees nothing of it.
     let stranger = Client::register(&other.url()).await;
