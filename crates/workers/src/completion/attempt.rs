@@ -216,7 +216,7 @@ impl Worker<'_> {
                     let wait = error.retry_after.unwrap_or_default();
                     // A limit passes; what keeps failing isn't waited for.
                     let limited = error.kind == ErrorKind::RateLimited;
-                    if !limited || wait > trail.others(self.deps, owner, &started.answer).await?.patience(error.kind) {
+                    if !limited || wait > trail.others(self.deps, &started.answer).patience(error.kind) {
                         return Ok(Made::unsent(Ended::Failed(error)));
                     }
                     if let Some(ended) = self.interrupts().wait(crate::routing::pause(1, Some(wait))).await {
@@ -262,7 +262,7 @@ impl Worker<'_> {
             call,
             switchboard: &self.deps.switchboard,
             interrupts: self.interrupts(),
-            others: trail.others(self.deps, self.job().owner_id, answer).await?,
+            others: trail.others(self.deps, answer),
         };
         let mut report = Report::default();
         for size in 1.. {

@@ -1,7 +1,7 @@
 //! What an answer can turn to: the keys for its model, and after them the fallback models.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,8 @@ const LAST: i64 = i64::MAX;
 pub(super) struct Trail {
     tried: HashSet<(ModelId, Slot)>,
     models: HashSet<ModelId>,
+    /// All slots by provider, once they have been looked up.
+    known: HashMap<String, Vec<Candidate>>,
 }
 
 /// What there is besides the slot that is being used.
@@ -63,22 +65,24 @@ pub(super) enum Way {
 }
 
 impl Trail {
-    /// The slots for a model that have not been tried yet.
-    async fn candidates(&self, deps: &Deps, owner: AccountId, model: &ModelRef) -> Result<Vec<Candidate>, StoreError> {
-        let provider = &model.provider;
-        let slot = |key| Slot { provider: provider.clone(), key };
-        // The demo has no keys, and nobody has to be asked for that.
-        let own = if provider == "demo" { vec![] } else { deps.store.routable_keys(owner, provider).await? };
-        let mut candidates: Vec<Candidate> = own
-            .into_iter()
-            .map(|key| Candidate { slot: slot(Some((key.key_id, key.version))), priority: key.priority.into() })
-            .collect();
-        let free_of_keys = candidates.is_empty() && !deps.registry.needs_key(provider);
-        if free_of_keys || deps.registry.operator_key(provider).is_some() {
-            candidates.push(Candidate { slot: slot(None), priority: LAST });
+    /// The slots for a model that have not been tried yet. The keys are looked up once in an answer's time.
+    async fn candidates(
+        &mut self,
+        deps: &Deps,
+        owner: AccountId,
+        model: &ModelRef,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        if !self.known.contains_key(&model.provider) {
+            let slots = slots(deps, owner, &model.provider).await?;
+            self.known.insert(model.provider.clone(), slots);
         }
-        candidates.retain(|candidate| !self.tried.contains(&(model.id, candidate.slot.clone())));
-        Ok(candidates)
+        Ok(self.untried(model))
+    }
+
+    /// The same, of a model whose keys have been looked up before.
+    fn untried(&self, model: &ModelRef) -> Vec<Candidate> {
+        let known = self.known.get(&model.provider).into_iter().flatten();
+        known.filter(|candidate| !self.tried.contains(&(model.id, candidate.slot.clone()))).cloned().collect()
     }
 
     /// Takes the best slot for a model.
@@ -110,12 +114,11 @@ impl Trail {
     }
 
     /// What there is besides the slot that is being used.
-    pub(super) async fn others(&self, deps: &Deps, owner: AccountId, answer: &Answer) -> Result<Others, StoreError> {
-        let keys = self.candidates(deps, owner, &answer.model).await?;
-        Ok(Others {
-            key: deps.switchboard.has_free(&keys, Instant::now()),
+    pub(super) fn others(&self, deps: &Deps, answer: &Answer) -> Others {
+        Others {
+            key: deps.switchboard.has_free(&self.untried(&answer.model), Instant::now()),
             model: answer.request.fallbacks.iter().any(|fallback| !self.models.contains(&fallback.id)),
-        })
+        }
     }
 
     /// What follows a failure before any text was shown: another key, else the next fallback that can do what is
@@ -153,6 +156,22 @@ impl Trail {
         }
         Ok(None)
     }
+}
+
+/// All slots of a provider: the person's keys, and last what is everybody's.
+async fn slots(deps: &Deps, owner: AccountId, provider: &str) -> Result<Vec<Candidate>, StoreError> {
+    let slot = |key| Slot { provider: provider.to_owned(), key };
+    // The demo has no keys, and nobody has to be asked for that.
+    let own = if provider == "demo" { vec![] } else { deps.store.routable_keys(owner, provider).await? };
+    let mut slots: Vec<Candidate> = own
+        .into_iter()
+        .map(|key| Candidate { slot: slot(Some((key.key_id, key.version))), priority: key.priority.into() })
+        .collect();
+    let free_of_keys = slots.is_empty() && !deps.registry.needs_key(provider);
+    if free_of_keys || deps.registry.operator_key(provider).is_some() {
+        slots.push(Candidate { slot: slot(None), priority: LAST });
+    }
+    Ok(slots)
 }
 
 /// Whether the same request may fare better with another key, which may also mean another host.

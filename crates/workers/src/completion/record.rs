@@ -67,7 +67,9 @@ impl Worker<'_> {
             first_chunk_ms,
             total_ms,
         };
-        metrics::histogram!("polyphony_queue_wait_seconds").record(timings.queue_ms as f64 / 1e3);
+        if started.attempt == 1 {
+            metrics::histogram!("polyphony_queue_wait_seconds").record(timings.queue_ms as f64 / 1e3);
+        }
         if let Some(first) = first_chunk_ms {
             metrics::histogram!("polyphony_first_chunk_seconds").record(first as f64 / 1e3);
         }
