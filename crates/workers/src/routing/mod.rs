@@ -61,6 +61,9 @@ struct Health {
     /// Limits in a row.
     limited: u32,
     demoted_until: Option<Instant>,
+    /// Its last call used up what it was allowed; it's whole again then. Something may be allowed earlier, so this
+    /// only changes the order: whether it's too much is the provider's to say.
+    spent_until: Option<Instant>,
     breaker: Breaker,
 }
 
@@ -72,7 +75,11 @@ impl Health {
 
     fn is_idle(&self, now: Instant) -> bool {
         let past = |until: Option<Instant>| until.is_none_or(|until| until <= now);
-        self.in_flight == 0 && self.breaker.is_idle() && past(self.cooling_until) && past(self.demoted_until)
+        self.in_flight == 0
+            && self.breaker.is_idle()
+            && past(self.cooling_until)
+            && past(self.demoted_until)
+            && past(self.spent_until)
     }
 }
 
@@ -120,7 +127,8 @@ impl Switchboard {
         let unknown = Health::default();
         let order = |(_, candidate): &(usize, &Candidate)| {
             let health = slots.get(&candidate.slot).unwrap_or(&unknown);
-            let demoted = health.demoted_until.is_some_and(|until| now < until);
+            let later = |until: Option<Instant>| until.is_some_and(|until| now < until);
+            let demoted = later(health.demoted_until) || later(health.spent_until);
             (demoted, candidate.priority, health.in_flight, health.calls, candidate.slot.key.map(|(key, _)| key))
         };
         let wait = |candidate: &Candidate| slots.get(&candidate.slot).map_or(Duration::ZERO, |health| health.wait(now));
@@ -159,7 +167,7 @@ impl Switchboard {
         may
     }
 
-    /// Leaves a slot alone until a limit that is used up is whole again.
+    /// Tries a slot after others until a limit that is used up is whole again.
     fn heed(&self, slot: &Slot, limits: Limits, now: Instant) {
         let used_up = |allowance: &Allowance| allowance.remaining == 0;
         let waits =
@@ -167,7 +175,7 @@ impl Switchboard {
         let Some(wait) = waits.max() else { return };
         let mut slots = self.slots();
         let health = slots.entry(slot.clone()).or_default();
-        health.cooling_until = health.cooling_until.max(Some(now + wait.min(LONGEST_BELIEVED)));
+        health.spent_until = health.spent_until.max(Some(now + wait.min(LONGEST_BELIEVED)));
     }
 
     fn learn(&self, slot: &Slot, result: Result<(), &ProviderError>, now: Instant) {

@@ -63,6 +63,23 @@ fn a_key_without_balance_comes_last_but_is_not_given_up() {
 }
 
 #[test]
+fn a_key_whose_allowance_is_used_up_gives_way_before_it_is_refused() {
+    let (board, now) = (Arc::new(Switchboard::default()), Instant::now());
+    let keys = [candidate(1, 0), candidate(2, 5)];
+    let left = |remaining| Allowance { remaining, limit: Some(60), reset: Some(Duration::from_secs(30)) };
+    let limits = |remaining| Limits { requests: Some(left(9)), tokens: Some(left(remaining)) };
+    board.heed(&keys[0].slot, limits(1), now);
+    assert_eq!(taken(&board, &keys, now), 0);
+    board.heed(&keys[0].slot, limits(0), now);
+    // The call itself went well.
+    board.learn(&keys[0].slot, Ok(()), now);
+    assert_eq!(taken(&board, &keys, now), 1);
+    // Alone it's tried all the same.
+    assert_eq!(taken(&board, &keys[..1], now), 0);
+    assert_eq!(taken(&board, &keys, now + Duration::from_secs(30)), 0);
+}
+
+#[test]
 fn a_breaker_belongs_to_one_key_and_bad_keys_do_not_open_it() {
     let (board, now) = (Arc::new(Switchboard::default()), Instant::now());
     let (mine, yours) = ([candidate(1, 0)], [candidate(2, 0)]);
