@@ -188,17 +188,18 @@ async fn the_operators_key_comes_last() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_is_too_long_is_shrunk_once() {
-    let (lab, _other, stack) = lab().await;
+async fn what_cannot_be_made_to_fit_fails_plainly_or_goes_to_a_fallback() {
+    let (lab, other, stack) = lab().await;
     let person = stack.person().await;
     stack.key(&person, "deepseek", "k1", 0).await;
-    let too_long = Reply::Status(400, &[], r#"{"error":{"code":"context_length_exceeded","message":"too long"}}"#);
-    lab.will("k1", [too_long.clone()]);
+    stack.key(&person, "openai", "k2", 0).await;
+    let body = r#"{"error":{"code":"context_length_exceeded","message":"of 12 raw words"}}"#;
+    lab.always("k1", Reply::Status(400, &[], body));
     let answered = stack.ask(&person, "deepseek/one", &[]).await;
-    assert_eq!((answered.text(), answered.answer.attempt, lab.keys().len()), ("all is well", 1, 2));
-    lab.always("k1", too_long);
-    let answered = stack.ask(&person, "deepseek/one", &[]).await;
-    assert_eq!((answered.code(), lab.keys().len()), ("CONTEXT_TOO_LONG", 4));
+    assert_eq!((answered.code(), answered.answer.attempt), ("CONTEXT_TOO_LONG", 1));
+    assert!(!answered.answer.error.unwrap().message.contains("raw"));
+    let answered = stack.ask(&person, "deepseek/one", &["openai/gpt-4o-mini"]).await;
+    assert_eq!((answered.text(), answered.answer.attempt, other.keys().len()), ("all is well", 2, 1));
 }
 
 #[tokio::test]
