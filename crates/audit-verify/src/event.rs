@@ -99,7 +99,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_leaf_of_an_event_never_changes() {
-        assert_eq!(hex::encode(event(1).leaf()), "UNKNOWN");
+        assert_eq!(hex::encode(event(1).leaf()), "ce79117ee33acd57e68f0d0bba94e77744cc0c05ccdea77f9b809388da90d3fe");
     }
 
     #[test]

@@ -248,7 +248,7 @@ mod tests {
         });
         assert_eq!(flaw, Flaw::Signature { size: 6 });
         assert_eq!(changed(|lines| drop(lines.remove(5))), Flaw::Root { size: 5, position: 6 });
-        assert_eq!(changed(|lines| lines.swap(5, 6)), Flaw::Root { size: 6, position: 4 });
+        assert_eq!(changed(|lines| lines.swap(5, 6)), Flaw::Root { size: 6, position: 6 });
         assert!(matches!(changed(|lines| lines.truncate(9)), Flaw::Malformed(_)));
         // Without the last checkpoint nothing vouches for the last event.
         assert_eq!(changed(|lines| drop(lines.remove(14))), Flaw::Gap { size: 10, position: 10 });

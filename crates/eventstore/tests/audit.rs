@@ -236,15 +236,17 @@ async fn whatever_is_done_to_the_log_is_found_where_it_was_done() {
     let expected = event_id.clone();
     assert_eq!(flaw, Flaw::Moved { position, event_id: forged.to_string(), expected: expected.clone() });
     // Two events change their places.
-    let order = "UPDATE events SET xid = CASE position WHEN P THEN (SELECT xid FROM events WHERE position = N) \
-         ELSE (SELECT xid FROM events WHERE position = P) END, position = P + N - position WHERE position IN (P, N)";
-    let order = order.replace('P', &position.to_string()).replace('N', &next.to_string());
+    let order = "UPDATE events SET xid = CASE position WHEN :one THEN (SELECT xid FROM events WHERE position = :two) \
+         ELSE (SELECT xid FROM events WHERE position = :one) END, position = :one + :two - position \
+         WHERE position IN (:one, :two)";
+    let order = order.replace(":one", &position.to_string()).replace(":two", &next.to_string());
     let flaw = broken(&order, &order).await;
     assert_eq!(flaw, Flaw::Moved { position, event_id: next_id, expected });
     // One is inserted, one is removed.
     let insert = "INSERT INTO events SELECT aggregate_type, aggregate_id, sequence + 500, event_type, event_version, \
-         payload, metadata, P + 1000000, xid, gen_random_uuid(), root_id, owner_id, recorded_at FROM events WHERE position = P";
-    let insert = insert.replace('P', &position.to_string());
+         payload, metadata, :one + 1000000, xid, gen_random_uuid(), root_id, owner_id, recorded_at FROM events \
+         WHERE position = :one";
+    let insert = insert.replace(":one", &position.to_string());
     let flaw = broken(&insert, "DELETE FROM events WHERE position > 1000000").await;
     assert!(matches!(flaw, Flaw::Inserted { position: at, .. } if at == position + 1_000_000), "{flaw:?}");
     log.tamper(&format!("CREATE TABLE kept AS SELECT * FROM events {at}")).await;

@@ -90,9 +90,9 @@ fn is_deleted(events: &[StoredEvent]) -> bool {
     last.unwrap_or(false)
 }
 
-/// A session's events up to a moment. `None` where there is nothing to see: the session isn't the caller's, had not
+/// A session's events that a model wants, up to a moment. `None` where there is nothing to see: the session isn't the caller's, had not
 /// been opened, was deleted then or is now.
-async fn events_until(
+async fn events_until<M: RowModel>(
     store: &Store,
     owner: AccountId,
     session: SessionId,
@@ -106,6 +106,7 @@ async fn events_until(
     if events.is_empty() || is_deleted(&events) {
         return Ok(None);
     }
+    events.retain(M::wants);
     // What can't be read is parked by the projector, too: it never showed anywhere.
     Ok(Some(typed::read(store, events).await?.0))
 }
@@ -123,7 +124,7 @@ pub(crate) async fn session(
     id: SessionId,
     at: Moment,
 ) -> Result<Option<SessionRow>, ProjectionError> {
-    let events = events_until(store, owner, id, at).await?;
+    let events = events_until::<SessionList>(store, owner, id, at).await?;
     Ok(events.and_then(|events| rows::<SessionList>(&events).remove(&id.as_uuid())))
 }
 
@@ -135,7 +136,7 @@ pub(crate) async fn messages(
     page: MessageQuery,
     at: Moment,
 ) -> Result<Option<MessagePage>, ProjectionError> {
-    let events = events_until(store, owner, session, at).await?;
+    let events = events_until::<MessageThread>(store, owner, session, at).await?;
     Ok(events.and_then(|events| query::of_rows(rows::<MessageThread>(&events), page)))
 }
 
@@ -148,8 +149,8 @@ pub(crate) async fn message(
 ) -> Result<Option<Placed>, ProjectionError> {
     let place = store.place_of_message(id).await?.filter(|(_, whose)| *whose == owner);
     let Some((session, _)) = place else { return Ok(None) };
-    let Some(events) = events_until(store, owner, session.into(), at).await? else { return Ok(None) };
-    Ok(query::of_rows_one(rows::<MessageThread>(&events), id))
+    let events = events_until::<MessageThread>(store, owner, session.into(), at).await?;
+    Ok(events.and_then(|events| query::of_rows_one(rows::<MessageThread>(&events), id)))
 }
 
 #[cfg(test)]

@@ -56,3 +56,52 @@ async fn the_history_says_what_happened_when_and_by_whom() {
         assert_eq!(stranger.get(&path).await.refusal(), (404, "NOT_FOUND"), "{path}");
     }
 }
+
+#[tokio::test]
+async fn the_trail_is_ones_own_and_can_be_searched() {
+    let deployment = Deployment::new().await;
+    let node = deployment.node().await;
+    let (person, stranger) = tokio::join!(Person::register(&node.url), Person::register(&node.url));
+    assert_eq!(person.login(&person.email, crate::person::PASSWORD).await.status, 200);
+    let session = person.post("/sessions", json!({"title": "Plans"})).await.text("id");
+    let token = person.post("/users/me/tokens", json!({"name": "ci"})).await.text("id");
+    assert_eq!(person.delete(&format!("/users/me/tokens/{token}")).await.status, 204);
+    assert_eq!(person.delete(&format!("/sessions/{session}")).await.status, 204);
+    let kinds = async |query: &str| -> Vec<String> {
+        let answer = person.get(&format!("/audit{query}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.data().as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = kinds("").await;
+    assert_eq!(
+        all,
+        [
+            "session_deleted",
+            "access_token_revoked",
+            "access_token_issued",
+            "session_opened",
+            "device_signed_in",
+            "device_signed_in",
+            "account_registered",
+        ]
+    );
+    assert_eq!(kinds("?action=login").await, ["device_signed_in"; 2]);
+    assert_eq!(kinds("?action=token_update,session_delete").await.len(), 3);
+    assert_eq!(kinds(&format!("?aggregate_id={session}")).await, ["session_deleted", "session_opened"]);
+    // In pages, and each of its events only once.
+    let mut paged = vec![];
+    let mut before = String::new();
+    loop {
+        let page = person.get(&format!("/audit?limit=2{before}")).await;
+        paged.extend(page.data().as_array().unwrap().iter().map(|event| event["type"].as_str().unwrap().to_owned()));
+        let Some(next) = page.body["meta"]["next_before"].as_str() else { break };
+        before = format!("&before={next}");
+    }
+    assert_eq!(paged, all);
+    let first = person.get("/audit?limit=1").await.data()[0].clone();
+    assert_eq!((&first["actor"], &first["ip"]), (&json!("user"), &json!("127.0.0.1")));
+    let foreign = format!("/audit?before={}", first["event_id"].as_str().unwrap());
+    assert_eq!(stranger.get(&foreign).await.refusal(), (404, "NOT_FOUND"));
+    assert_eq!(stranger.get("/audit").await.data().as_array().unwrap().len(), 2);
+    assert_eq!(person.get("/audit?action=,").await.refusal(), (400, "VALIDATION_FAILED"));
+}

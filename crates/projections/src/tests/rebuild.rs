@@ -207,7 +207,7 @@ async fn what_is_live_equals_the_log_also_while_it_goes_on() {
         for _ in 0..3 {
             for name in NAMES {
                 let verdict = rebuild::verify(&store, &clickhouse, name).await.unwrap();
-                assert!(verdict.is_equal() && verdict.live == verdict.rebuilt, "{name}: {verdict:?}");
+                assert!(verdict.is_equal(), "{name}: {verdict:?}");
             }
         }
     };
