@@ -76,17 +76,16 @@ impl Deployment {
         String::from_utf8(output.stdout).unwrap()
     }
 
-<<<<<<< HEAD
     /// Runs a command of the operator's to its end, expects that it fails, and gives back what it complains about.
     pub async fn fails(&self, args: &[&str]) -> String {
         let output = polyphony_testkit::run(args, self.envs());
         assert!(!output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         String::from_utf8(output.stderr).unwrap()
-=======
+    }
+
     /// Runs a command of the operator's to its end, whatever that is.
     pub fn try_run(&self, args: &[&str]) -> std::process::Output {
         polyphony_testkit::run(args, self.envs())
->>>>>>> 71c67b7 (Doctor, scrub, start-up check, ADRs 30-34; tests of the chain, erasure and the operator's commands (in the making))
     }
 
     /// Runs a command of the operator's to its end, whatever that is.

@@ -96,7 +96,7 @@ async fn the_doctor_says_what_is_wrong() {
     let deployment = Deployment::new(&[]).await;
     let mut all = deployment.start("all").await;
     let client = Client::register(&all.url()).await;
-    client.session("demo/demo").await;
+    client.session("demo-n40-i10").await;
     let doctor = || -> Vec<Value> {
         let output = deployment.try_run(&["doctor", "--json"]);
         serde_json::from_slice(&output.stdout).unwrap()

@@ -389,7 +389,7 @@ impl Effect {
                     .execute(connection)
                     .await?;
             }
-            Self::EraseSession { session_id } => erasure::session(connection, session_id).await?,
+            Self::EraseSession { session_id } => after.seated |= erasure::session(connection, session_id).await?,
             Self::EraseAccount { account_id } => erasure::account(connection, account_id).await?,
             Self::RequestStop { answer_id } => {
                 sqlx::query("UPDATE ops.runs SET stop_requested = true WHERE answer_id = $1")

@@ -4,21 +4,23 @@
 //! key in memory forgets it when told, and within half a minute by itself.
 
 use polyphony_domain::{
-    ids::{AccountId, SessionId},
+    ids::{AccountId, AnswerId, SessionId},
     session::{Session, SessionCommand},
 };
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::{CommandContext, Effect, ExecuteError, Refused, Root, Store, StoreError};
+use crate::{CommandContext, Effect, ExecuteError, Refused, Root, Store, StoreError, seats};
 
 /// Tables of the write side with rows of an account, and their column with its id. All of these rows go with it.
-pub const OF_ACCOUNT: [(&str, &str); 6] = [
+pub const OF_ACCOUNT: [(&str, &str); 8] = [
     ("ops.credentials", "account_id"),
     ("ops.access_tokens", "account_id"),
     ("ops.api_keys", "account_id"),
     ("ops.idempotency", "scope"),
     ("ops.runs", "owner_id"),
+    ("ops.seats", "account_id"),
+    ("ops.allowances", "account_id"),
     ("ops.deleted_sessions", "owner_id"),
 ];
 
@@ -35,16 +37,25 @@ pub struct Due {
     pub owner_id: AccountId,
 }
 
-/// Destroys a session's key.
-pub(crate) async fn session(connection: &mut PgConnection, session: SessionId) -> Result<(), StoreError> {
+/// Destroys a session's key, and ends what is in flight in it. Says whether an answer that waited got a seat.
+pub(crate) async fn session(connection: &mut PgConnection, session: SessionId) -> Result<bool, StoreError> {
     for statement in [
         "UPDATE ops.data_keys SET wrapped = NULL, destroyed_at = now() WHERE root_id = $1 AND wrapped IS NOT NULL",
-        "DELETE FROM ops.runs WHERE session_id = $1",
         "DELETE FROM ops.deleted_sessions WHERE session_id = $1",
     ] {
         sqlx::query(statement).bind(session.as_uuid()).execute(&mut *connection).await?;
     }
-    Ok(())
+    let runs =
+        sqlx::query("SELECT answer_id, attempt FROM ops.runs WHERE session_id = $1 ORDER BY answer_id FOR UPDATE")
+            .bind(session.as_uuid())
+            .fetch_all(&mut *connection)
+            .await?;
+    let mut seated = false;
+    for run in runs {
+        let attempt = u32::try_from(run.try_get::<i32, _>(1)?).unwrap_or(0);
+        seated |= seats::end(&mut *connection, AnswerId::new(run.try_get(0)?), attempt).await?;
+    }
+    Ok(seated)
 }
 
 /// Destroys all keys of an account, signs it out everywhere, and removes what else there is of it.
