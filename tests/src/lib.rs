@@ -88,11 +88,6 @@ impl Deployment {
         polyphony_testkit::run(args, self.envs())
     }
 
-    /// Runs a command of the operator's to its end, whatever that is.
-    pub fn try_run(&self, args: &[&str]) -> std::process::Output {
-        polyphony_testkit::run(args, self.envs())
-    }
-
     /// One number from the database.
     pub async fn count(&self, sql: &str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.database.pool).await.unwrap()
