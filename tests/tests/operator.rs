@@ -26,7 +26,9 @@ async fn the_log_is_replayed_verified_and_proven_with_a_public_key_alone() {
     let json = deployment.run(&["replay", "--session", &session.to_string(), "--json"]).await;
     let events: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["session_opened", "prompt_posted", "answer_requested", "attempt_started", "answer_completed"]);
+    let turn = ["session_opened", "prompt_posted", "answer_requested", "attempt_started", "answer_completed"];
+    // A title may follow.
+    assert!(kinds.starts_with(&turn), "{kinds:?}");
     assert!(life.lines().zip(&kinds).all(|(line, kind)| line.contains(kind)), "{life}");
     let at = events[1]["position"].to_string();
     let part = deployment.run(&["replay", "--session", &session.to_string(), "--at", &at]).await;

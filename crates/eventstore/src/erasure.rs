@@ -13,12 +13,13 @@ use uuid::Uuid;
 use crate::{CommandContext, Effect, ExecuteError, Refused, Root, Store, StoreError, seats};
 
 /// Tables of the write side with rows of an account, and their column with its id. All of these rows go with it.
-pub const OF_ACCOUNT: [(&str, &str); 8] = [
+pub const OF_ACCOUNT: [(&str, &str); 9] = [
     ("ops.credentials", "account_id"),
     ("ops.access_tokens", "account_id"),
     ("ops.api_keys", "account_id"),
     ("ops.idempotency", "scope"),
     ("ops.runs", "owner_id"),
+    ("ops.follow_ups", "owner_id"),
     ("ops.seats", "account_id"),
     ("ops.allowances", "account_id"),
     ("ops.deleted_sessions", "owner_id"),
@@ -42,6 +43,7 @@ pub(crate) async fn session(connection: &mut PgConnection, session: SessionId) -
     for statement in [
         "UPDATE ops.data_keys SET wrapped = NULL, destroyed_at = now() WHERE root_id = $1 AND wrapped IS NOT NULL",
         "DELETE FROM ops.deleted_sessions WHERE session_id = $1",
+        "DELETE FROM ops.follow_ups WHERE session_id = $1",
     ] {
         sqlx::query(statement).bind(session.as_uuid()).execute(&mut *connection).await?;
     }

@@ -161,8 +161,8 @@ async fn a_rebuild_of_another_program_begins_again() {
     stack.project_to_the_end().await;
     for sql in [
         "CREATE TABLE read.messages_rebuild (LIKE read.messages INCLUDING ALL)",
-        "INSERT INTO read.messages_rebuild SELECT gen_random_uuid(), owner_id, session_id, parent_id, is_answer, \
-         is_usable, first_xid, first_position, data FROM read.messages",
+        "INSERT INTO read.messages_rebuild SELECT * FROM read.messages",
+        "UPDATE read.messages_rebuild SET id = gen_random_uuid()",
         "INSERT INTO read.rebuilds (name, build, xid, position, events) \
          SELECT name, 'another', xid, position, 10 FROM read.checkpoints WHERE name = 'message_thread_v1'",
     ] {
