@@ -51,6 +51,14 @@ pub fn build_with(packages: &[&str], release: bool, further: &[&str]) -> Result<
     }
     args.extend(further.iter().map(|argument| (*argument).to_owned()));
     run("the build", &args, &[])?;
+    programs(release)
+}
+
+/// The folder that built programs are in.
+///
+/// # Errors
+/// This program doesn't know where it is itself.
+pub fn programs(release: bool) -> Result<PathBuf> {
     // This very program lies in target/<profile>/.
     let program = env::current_exe().context("this program has no path")?;
     let target = program.ancestors().nth(2).context("there is no target folder")?;

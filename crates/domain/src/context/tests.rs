@@ -417,17 +417,18 @@ proptest! {
                     prop_assert!(!piece.protected || *fate == Fate::Kept);
                 }
                 // Calls and results share their fate.
-                for at in 1..pieces.len() {
+                let neighbours = || pieces.windows(2).zip(plan.fates.windows(2));
+                for (pieces, fates) in neighbours() {
                     let gone = |fate: Fate| rank(fate) < 2;
-                    if pieces[at].answers_previous {
-                        prop_assert_eq!(gone(plan.fates[at]), gone(plan.fates[at - 1]));
+                    if pieces[1].answers_previous {
+                        prop_assert_eq!(gone(fates[1]), gone(fates[0]));
                     }
                 }
                 // An exchange is shown from its beginning, or not at all.
-                for at in 1..pieces.len() {
-                    if pieces[at].exchange == pieces[at - 1].exchange {
+                for (pieces, fates) in neighbours() {
+                    if pieces[1].exchange == pieces[0].exchange {
                         let is_out = |fate: Fate| matches!(fate, Fate::Dropped | Fate::Summarised(_));
-                        prop_assert_eq!(is_out(plan.fates[at]), is_out(plan.fates[at - 1]));
+                        prop_assert_eq!(is_out(fates[1]), is_out(fates[0]));
                     }
                 }
                 // What was planned needs no further plan.
