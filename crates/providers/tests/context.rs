@@ -1,5 +1,4 @@
 //! Conversations made to fit, with the real tokeniser.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use polyphony_domain::{
     catalog::Model,

@@ -86,7 +86,7 @@ async fn limits_of_a_session_and_somebody_elses() {
         (json!({"system_prompt": "x".repeat(32 * 1024 + 1)}), "system_prompt"),
         (json!({"metadata": {"x": "y".repeat(8 * 1024)}}), "metadata"),
         (json!({"metadata": []}), "metadata"),
-        (json!({"model_id": "demo"}), "model_id"),
+        (json!({"model_id": "no such model"}), "model_id"),
         (json!({"owner_id": Uuid::now_v7()}), "owner_id"),
         (json!({"share_code": "x"}), "share_code"),
     ] {
