@@ -1,5 +1,4 @@
 //! Several models answer one prompt side by side.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use polyphony_tests::{Client, Deployment, Peer, Stream, read};
 use reqwest::Method;

@@ -1,5 +1,4 @@
 //! Titles that models find, settings of models and of people.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use polyphony_tests::{Client, Deployment, Peer, SAYS, eventually};
 use reqwest::Method;
