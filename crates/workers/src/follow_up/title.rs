@@ -47,7 +47,7 @@ pub(super) async fn request(deps: &Deps, follow_up: FollowUp, turn: &Turn) -> Re
         .from_nothing()
         .effects(move |_, version| {
             let follow = Effect::CreateFollowUp { turn_id: title_turn, session_id, owner_id };
-            vec![flight(follow_up, title_turn, answer_id, version), follow]
+            vec![follow, flight(follow_up, title_turn, answer_id, version)]
         })
         .run(title_turn.as_uuid(), TurnCommand::Post { prompt, answers })
         .await;

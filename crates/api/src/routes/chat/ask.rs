@@ -126,7 +126,8 @@ impl Asker<'_> {
                     guard,
                 });
                 let follow_up = follow_up.then_some(Effect::CreateFollowUp { turn_id, session_id, owner_id });
-                runs.chain(follow_up).collect()
+                // The seats come last: their row is locked until the commit.
+                follow_up.into_iter().chain(runs).collect()
             })
             .idempotent(self.key.clone(), move |_| StoredResponse { status: 200, data: data.clone() });
         let execute = if is_post { execute.from_nothing() } else { execute };
