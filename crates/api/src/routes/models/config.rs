@@ -27,7 +27,7 @@ const LONGEST_PROMPT: usize = 32 * 1024;
 const MOST_FALLBACKS: usize = 8;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(get, put))
+    OpenApiRouter::new().routes(routes!(config, configure))
 }
 
 /// How a person wants a model to be asked where a request leaves it open.
@@ -142,7 +142,7 @@ async fn load(state: &AppState, account: AccountId, model: &Model) -> Result<Con
 /// The caller's settings for a model, by its id or name.
 #[utoipa::path(get, path = "/models/{id}/config", tag = "models", params(("id" = String, Path)),
     responses((status = 200, body = Envelope<ConfigShape>)))]
-async fn get(
+async fn config(
     State(state): State<AppState>,
     caller: Caller,
     PathPart(id): PathPart<String>,
@@ -155,7 +155,7 @@ async fn get(
 /// Changes the caller's settings for a model.
 #[utoipa::path(put, path = "/models/{id}/config", tag = "models", params(("id" = String, Path)),
     request_body = ChangeConfig, responses((status = 200, body = Envelope<ConfigShape>)))]
-async fn put(
+async fn configure(
     State(state): State<AppState>,
     caller: Caller,
     origin: Origin,

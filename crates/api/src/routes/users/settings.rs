@@ -17,13 +17,13 @@ use crate::{
 const LARGEST_CUSTOM: usize = 8 * 1024;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(get, put))
+    OpenApiRouter::new().routes(routes!(settings, change_settings))
 }
 
 /// The caller's settings: `theme`, `language`, `encrypt_messages`, `default_model_id`, `auto_title`, and what clients
 /// keep under `custom`.
 #[utoipa::path(get, path = "/users/me/settings", tag = "users", responses((status = 200, body = Envelope<Value>)))]
-async fn get(State(state): State<AppState>, caller: Caller) -> Result<Success<Settings>, ApiError> {
+async fn settings(State(state): State<AppState>, caller: Caller) -> Result<Success<Settings>, ApiError> {
     let (account, _) = state.store.load::<Account>(caller.account_id.as_uuid()).await?;
     Ok(Success::ok(account.settings))
 }
@@ -31,7 +31,7 @@ async fn get(State(state): State<AppState>, caller: Caller) -> Result<Success<Se
 /// Changes the settings that are given; null takes one back. Unknown ones are kept under `custom`, at most 8 KiB.
 #[utoipa::path(put, path = "/users/me/settings", tag = "users", request_body = Object,
     responses((status = 200, body = Envelope<Value>)))]
-async fn put(
+async fn change_settings(
     State(state): State<AppState>,
     caller: Caller,
     origin: Origin,
