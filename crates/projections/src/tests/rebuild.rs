@@ -82,7 +82,7 @@ async fn a_rebuild_beside_the_living_equals_it_and_can_be_repeated() {
         0
     );
     let indexes = "SELECT count(*) FROM pg_indexes WHERE schemaname = 'read' AND tablename IN ('sessions', 'messages')";
-    assert_eq!(stack.number(indexes).await, 4);
+    assert_eq!(stack.number(indexes).await, 5);
 }
 
 #[tokio::test]
