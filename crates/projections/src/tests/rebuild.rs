@@ -52,6 +52,8 @@ async fn a_rebuild_beside_the_living_equals_it_and_can_be_repeated() {
     let writers: Vec<_> = (0..3).map(|_| Writer::new(&store)).collect();
     let writing = futures::future::join_all(writers.iter().map(|writer| writer.stories(10)));
     let rebuilding = async {
+        let has_begun = async || !store.read_after(Cursor::default(), 1).await.unwrap().is_empty();
+        eventually("the first events are written", has_begun).await;
         for round in 1..=2 {
             for name in NAMES {
                 assert!(rebuild::rebuild(&store, &clickhouse, name).await.unwrap().events > 0);
