@@ -57,6 +57,9 @@ impl Person {
     /// Registers somebody at the first node.
     pub async fn register(nodes: &[String], history: &History) -> Self {
         let client = Client::register(&nodes[0]).await;
+        // A title would be another call of the provider, and another prompt with the marker.
+        let (status, answer) = client.call(Method::PUT, "/users/me/settings", Some(json!({"auto_title": false}))).await;
+        assert_eq!(status, 200, "{answer}");
         let name = Uuid::now_v7().simple().to_string()[24..].to_owned();
         Self {
             client,

@@ -54,6 +54,8 @@ impl Deployment {
         envs.insert("DATABASE_URL".into(), self.database.url.clone());
         envs.insert("NATS_URL".into(), self.nats.url().to_owned());
         envs.insert("CLICKHOUSE_URL".into(), self.clickhouse.url_with_database());
+        // What else runs on this machine is none of the tests' business.
+        envs.entry("POLYPHONY_EGRESS__DISCOVER_LOCAL".into()).or_insert("false".into());
         // Quick scripted models.
         let models = "demo-n40-i10,demo-n300-i10,demo-n2000-i1,demo-n20000-i0";
         envs.entry("POLYPHONY_PROVIDERS__DEMO__MODELS".into()).or_insert(models.into());

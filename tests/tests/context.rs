@@ -1,4 +1,5 @@
 //! Conversations that outgrow their model: planned, summarised, accounted for, never refused.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::{
     Arc,

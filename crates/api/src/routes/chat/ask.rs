@@ -10,7 +10,7 @@ use chrono::Utc;
 use polyphony_bus::wire::{Job, JobClass};
 use polyphony_domain::{
     ids::{AccountId, AnswerId, SessionId, TurnId},
-    turn::{AnswerRequest, NewAnswer, Prompt, Turn, TurnCommand},
+    turn::{AnswerRequest, NewAnswer, Prompt, Turn, TurnCommand, TurnPurpose},
 };
 use polyphony_eventstore::{
     Effect, Root,
@@ -186,7 +186,8 @@ pub async fn watch(
         answers.unwrap_or_default().iter().map(|id| (*id, state.hub.watch(*id))).collect();
     let (turn, _) = state.store.load::<Turn>(turn_id.as_uuid()).await?;
     let prompt = turn.prompt.as_ref().ok_or_else(ApiError::not_found)?;
-    if !turn.is_conversation() {
+    // A summary was asked for too, and is told to whoever asked; a title is nobody's answer.
+    if prompt.purpose == TurnPurpose::Title {
         return Err(ApiError::not_found());
     }
     let session_id = prompt.session_id;
@@ -194,7 +195,7 @@ pub async fn watch(
     if answers.is_none() {
         ears = turn.answers.keys().map(|id| (*id, state.hub.watch(*id))).collect();
     }
-    if !session.deleted.is_empty() {
+    if turn.is_conversation() && !session.deleted.is_empty() {
         let tree = state.store.session_log(session_id).await?.tree();
         let shows = |id: Uuid| tree.path_to(id).is_some();
         if !shows(turn_id.as_uuid()) || ears.iter().all(|(id, _)| !shows(id.as_uuid())) && !ears.is_empty() {
