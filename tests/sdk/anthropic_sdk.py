@@ -88,7 +88,7 @@ def errors():
     raises(anthropic.AuthenticationError, "authentication_error", lambda: ask(stranger))
     error = raises(anthropic.NotFoundError, "not_found_error", lambda: ask(model="nobody"))
     assert error.body["request_id"] == error.request_id
-    raises(anthropic.BadRequestError, "invalid_request_error", lambda: ask(max_tokens=anthropic.omit))
+    raises(anthropic.BadRequestError, "invalid_request_error", lambda: ask(max_tokens=0))
     raises(anthropic.BadRequestError, "invalid_request_error", lambda: ask(messages=[]))
     raises(anthropic.RateLimitError, "rate_limit_error", lambda: ask(model="lab/broke"))
     raises(anthropic.APIStatusError, "rate_limit_error", lambda: list(ask(model="lab/broke", stream=True)))

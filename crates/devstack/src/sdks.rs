@@ -12,9 +12,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{deps, pip};
 
-const SDKS: &str = "openai==3.54.0 anthropic==2.12.0 annotated-types==0.8.0 anyio==4.16.0 docstring_parser==0.18.0 h11==0.16.0 \
-                    httpcore2==2.16.2 httpx2==2.16.2 idna==3.20 jiter==0.19.0 opentelemetry-api==1.45.2 pydantic==2.14.3 \
-                    pydantic_core==2.50.4 sniffio==1.3.1 truststore==0.10.5 typing-inspection==0.4.5 \
+const SDKS: &str = "openai==3.54.0 anthropic==2.12.0 annotated-types==0.8.0 anyio==4.16.0 docstring_parser==0.18.0 \
+                    h11==0.16.0 httpcore2==2.16.2 httpx2==2.16.2 idna==3.20 jiter==0.19.0 opentelemetry-api==1.45.2 \
+                    pydantic==2.14.3 pydantic_core==2.50.4 sniffio==1.3.1 truststore==0.10.5 typing-inspection==0.4.5 \
                     typing_extensions==4.16.0";
 /// Written last.
 const COMPLETE: &str = "complete";
