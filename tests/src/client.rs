@@ -61,7 +61,7 @@ impl Client {
 
     /// A request to be sent.
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let path = if path.starts_with("/api") || path.starts_with("/readyz") {
+        let path = if ["/api", "/readyz", "/v1"].iter().any(|prefix| path.starts_with(prefix)) {
             path.to_owned()
         } else {
             format!("/api/v1{path}")

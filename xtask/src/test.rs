@@ -3,7 +3,7 @@
 use std::{fs, process::Stdio};
 
 use anyhow::{Context, Result};
-use polyphony_devstack::{Deps, Emulators, Stack, StackOptions, progress};
+use polyphony_devstack::{Deps, Emulators, Sdks, Stack, StackOptions, progress};
 
 use crate::cargo;
 
@@ -44,6 +44,7 @@ pub fn run(args: &[String]) -> Result<()> {
     let deps = Deps::install()?;
     // The tests find them there; a machine that can't have them is told now, and not by a test in the middle.
     Emulators::install()?;
+    Sdks::install()?;
     progress("starting a stack for the tests");
     let mut stack = Stack::start(&deps, StackOptions::temporary(&programs.join("chdb-server"))?)?;
     let endpoints = stack.folder().join("endpoints.json");

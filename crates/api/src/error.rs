@@ -36,6 +36,16 @@ struct ErrorBody {
     details: Map<String, Value>,
 }
 
+/// What other renderers need to know of an error: each response that was made of one carries it as an extension.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub status: StatusCode,
+    pub code: &'static str,
+    pub message: String,
+    /// The field that was refused.
+    pub field: Option<String>,
+}
+
 /// A refusal or failure.
 #[derive(Debug)]
 pub struct ApiError {
@@ -62,6 +72,13 @@ impl ApiError {
         let mut error = Self::new(StatusCode::BAD_REQUEST, "VALIDATION_FAILED", format!("{field}: {reason}"));
         error.details.insert("fields".to_owned(), json!({ field: reason }));
         error
+    }
+
+    /// What other renderers need to know.
+    pub fn facts(&self) -> Facts {
+        let fields = self.details.get("fields").and_then(Value::as_object);
+        let field = fields.and_then(|fields| fields.keys().next().cloned());
+        Facts { status: self.status, code: self.code, message: self.message.clone(), field }
     }
 
     /// A model can't do what is asked.
@@ -202,10 +219,13 @@ impl IntoResponse for ApiError {
         }
         let translated =
             READS_CHINESE.try_with(|chinese| *chinese).unwrap_or(false).then(|| chinese(self.code)).flatten();
+        let mut facts = self.facts();
         let message = translated.map_or(self.message, str::to_owned);
+        facts.message.clone_from(&message);
         let error = ErrorBody { code: self.code, message, details: self.details };
         let body = ErrorEnvelope { success: false, error };
         let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(facts);
         if let Some(after) = self.retry_after {
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));

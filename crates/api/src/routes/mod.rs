@@ -13,6 +13,7 @@ pub mod models;
 pub mod sessions;
 pub mod stats;
 pub mod users;
+pub mod v1;
 
 use utoipa_axum::router::OpenApiRouter;
 

@@ -57,6 +57,7 @@ fn router(state: AppState) -> Router {
     let (routes, document) = documented();
     let routes = routes
         .merge(health::router())
+        .nest("/v1", routes::v1::router())
         .merge(docs::router(&document))
         .route("/", get(|| async { Redirect::temporary("/api/docs") }));
     layered(routes, Transport::of(&state.config.http.public_url)).with_state(state)

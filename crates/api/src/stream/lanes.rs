@@ -16,8 +16,9 @@ use polyphony_domain::{
 use polyphony_eventstore::{StoreError, load::AnswerPlace};
 
 use super::{
+    follower::Viewing,
     hub::Ear,
-    viewer::{HEARTBEAT, Viewer, Viewing, heartbeat, respond, retry},
+    viewer::{HEARTBEAT, Viewer, heartbeat, respond, retry},
 };
 use crate::state::AppState;
 

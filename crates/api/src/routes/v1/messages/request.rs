@@ -1,0 +1,213 @@
+//! The body of a message. What isn't known is left alone: SDKs are newer than their servers.
+
+use polyphony_domain::{
+    content::{Conversation, Media, Message, Part, Role, ToolCall, ToolChoice},
+    turn::Params,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    error::ApiError,
+    routes::v1::{
+        call::{self, Call},
+        content,
+    },
+};
+
+const FIELD: &str = "messages";
+
+#[derive(Deserialize)]
+pub struct MessagesRequest {
+    model: String,
+    max_tokens: Option<u32>,
+    messages: Vec<Turn>,
+    system: Option<Blocks>,
+    stream: Option<bool>,
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    stop_sequences: Option<Vec<String>>,
+    tools: Option<Vec<MessageTool>>,
+    tool_choice: Option<Choice>,
+    thinking: Option<Thinking>,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Deserialize)]
+struct Turn {
+    role: TurnRole,
+    content: Blocks,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TurnRole {
+    User,
+    Assistant,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Blocks {
+    Text(String),
+    Blocks(Vec<Block>),
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Block {
+    Text { text: String },
+    Image { source: Source },
+    Document { source: Source, title: Option<String> },
+    Thinking { thinking: String },
+    RedactedThinking {},
+    ToolUse { id: String, name: String, input: Value },
+    ToolResult { tool_use_id: String, content: Option<Blocks>, is_error: Option<bool> },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Source {
+    Base64 { media_type: String, data: String },
+    Url { url: String },
+    Text { data: String },
+}
+
+#[derive(Deserialize)]
+struct MessageTool {
+    name: String,
+    description: Option<String>,
+    input_schema: Value,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(rename = "type")]
+    kind: String,
+    name: Option<String>,
+    disable_parallel_tool_use: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Thinking {
+    #[serde(rename = "type")]
+    kind: String,
+    budget_tokens: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    user_id: Option<String>,
+}
+
+impl Source {
+    fn media(self) -> Result<Media, ApiError> {
+        match self {
+            Self::Base64 { media_type, data } => content::inline(FIELD, &media_type, data),
+            Self::Url { url } => content::address(FIELD, url),
+            Self::Text { .. } => Err(ApiError::invalid(FIELD, "a picture can't be a text")),
+        }
+    }
+}
+
+impl Blocks {
+    fn blocks(self) -> Vec<Block> {
+        match self {
+            Self::Text(text) => vec![Block::Text { text }],
+            Self::Blocks(blocks) => blocks,
+        }
+    }
+
+    /// The texts of blocks that may only be texts.
+    fn text(self, whose: &str) -> Result<String, ApiError> {
+        let texts = self.blocks().into_iter().map(|block| match block {
+            Block::Text { text } => Ok(text),
+            _ => Err(ApiError::invalid(FIELD, format!("{whose} may only hold text"))),
+        });
+        Ok(texts.collect::<Result<Vec<_>, _>>()?.join("\n"))
+    }
+}
+
+fn part(conversation: &Conversation, block: Block) -> Result<Option<Part>, ApiError> {
+    Ok(Some(match block {
+        Block::Text { text } if text.is_empty() => return Ok(None),
+        Block::Text { text } => Part::text(text),
+        Block::Image { source } => content::picture(FIELD, source.media()?)?,
+        Block::Document { source: Source::Text { data }, .. } => Part::text(data),
+        Block::Document { source, title } => {
+            Part::File { name: title.unwrap_or_else(|| "document".to_owned()).into(), media: source.media()? }
+        }
+        Block::Thinking { thinking } => Part::Reasoning { text: thinking.into(), opaque: None },
+        // It is what a provider wanted back; ours is in the log, and goes to nobody else.
+        Block::RedactedThinking {} => return Ok(None),
+        Block::ToolUse { id, name, input } => {
+            Part::ToolCall(ToolCall { call_id: id, name, arguments: input.to_string().into(), opaque: None })
+        }
+        Block::ToolResult { tool_use_id, content, is_error } => {
+            let text = content.map(|content| content.text("the result of a tool")).transpose()?.unwrap_or_default();
+            call::tool_result(conversation, tool_use_id, text, is_error == Some(true))
+        }
+    }))
+}
+
+impl MessagesRequest {
+    pub fn is_streamed(&self) -> bool {
+        self.stream == Some(true)
+    }
+
+    /// Counting needs no bound, asking does.
+    ///
+    /// # Errors
+    /// `VALIDATION_FAILED` without one.
+    pub fn check_most(&self) -> Result<(), ApiError> {
+        if self.max_tokens.is_some() { Ok(()) } else { Err(ApiError::invalid("max_tokens", "is needed")) }
+    }
+
+    /// The call in nobody's words.
+    ///
+    /// # Errors
+    /// `VALIDATION_FAILED` for what can't be offered or understood.
+    pub fn into_call(self) -> Result<Call, ApiError> {
+        let mut conversation = Conversation::default();
+        if let Some(system) = self.system {
+            conversation.system = Some(system.text("system")?).filter(|text| !text.is_empty()).map(Into::into);
+        }
+        for Turn { role, content } in self.messages {
+            let role = match role {
+                TurnRole::User => Role::User,
+                TurnRole::Assistant => Role::Assistant,
+            };
+            let parts = content.blocks().into_iter().map(|block| part(&conversation, block));
+            let parts: Vec<Part> = parts.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+            if !parts.is_empty() {
+                conversation.messages.push(Message { role, parts, message_id: None, provider: None });
+            }
+        }
+        let choice = self.tool_choice;
+        let is_single = choice.as_ref().is_some_and(|choice| choice.disable_parallel_tool_use == Some(true));
+        let tool_choice = match choice {
+            None => None,
+            Some(Choice { kind, name: Some(name), .. }) if kind == "tool" => Some(ToolChoice::Named(name)),
+            Some(Choice { kind, .. }) => Some(call::tool_choice(&kind)?),
+        };
+        let budget = self.thinking.filter(|thinking| thinking.kind == "enabled").map(|thinking| thinking.budget_tokens);
+        let effort = budget.map(|budget| match budget.unwrap_or_default() {
+            0..4_096 => "low",
+            4_096..16_384 => "medium",
+            _ => "high",
+        });
+        let params = Params {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            max_tokens: self.max_tokens,
+            stop: self.stop_sequences.unwrap_or_default(),
+            reasoning_effort: effort.map(str::to_owned),
+            parallel_tool_calls: is_single.then_some(false),
+            ..Params::default()
+        };
+        let tools = self.tools.into_iter().flatten();
+        let tools = tools.map(|tool| call::tool(tool.name, tool.description, Some(tool.input_schema), None)).collect();
+        let user = self.metadata.and_then(|metadata| metadata.user_id);
+        Ok(Call { model: self.model, conversation, params, tools, tool_choice, user, follows: None })
+    }
+}

@@ -1,0 +1,99 @@
+"""The official SDK of Anthropic against a running product: address and token come as arguments."""
+
+import sys
+
+import anthropic
+from anthropic import Anthropic
+
+base, token = sys.argv[1:]
+client = Anthropic(base_url=base, api_key=token, max_retries=0, timeout=60)
+DEMO = "demo/demo"
+WEATHER = {
+    "name": "weather",
+    "description": "The weather in a city.",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+
+
+def raises(kind, word, call):
+    try:
+        call()
+    except kind as error:
+        assert error.body["error"]["type"] == word, error.body
+        return error
+    raise AssertionError(f"{kind.__name__} was not raised")
+
+
+def models():
+    assert DEMO in [model.id for model in client.models.list().data]
+    assert client.models.retrieve(DEMO).type == "model"
+
+
+def messages():
+    turns = [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": [{"type": "text", "text": "two"}]},
+        {"role": "user", "content": [{"type": "text", "text": "and three?"}]},
+    ]
+    whole = client.messages.create(model=DEMO, max_tokens=1000, system="Be brief.", messages=turns)
+    text = whole.content[0].text
+    assert whole.stop_reason == "end_turn" and "I see 2 earlier message(s)" in text, whole
+    assert whole.usage.input_tokens > 0 and whole.usage.output_tokens > 0
+    # A session key of a person works as well as an API key.
+    bearer = Anthropic(base_url=base, auth_token=token, api_key=None, max_retries=0)
+    assert bearer.messages.create(model=DEMO, max_tokens=1000, system="Be brief.", messages=turns).content[0].text == text
+
+    with client.messages.stream(model=DEMO, max_tokens=1000, system="Be brief.", messages=turns) as stream:
+        assert "".join(stream.text_stream) == text
+        final = stream.get_final_message()
+    assert final.usage.output_tokens == whole.usage.output_tokens
+    assert final.usage.input_tokens == whole.usage.input_tokens and final.stop_reason == "end_turn"
+    events = [event.type for event in client.messages.create(model=DEMO, max_tokens=1000, messages=turns, stream=True)]
+    assert events[0] == "message_start" and events[-2:] == ["message_delta", "message_stop"]
+    assert events.count("content_block_start") == events.count("content_block_stop") == 1
+
+    short = client.messages.create(model=DEMO, max_tokens=3, messages=turns)
+    assert short.stop_reason == "max_tokens", short
+
+
+def tools():
+    turns = [{"role": "user", "content": "The weather in Köln?"}]
+    first = client.messages.create(model="lab/teller", max_tokens=100, messages=turns, tools=[WEATHER])
+    assert first.stop_reason == "tool_use" and [block.type for block in first.content] == ["tool_use"], first
+    use = first.content[0]
+    assert (use.name, use.input) == ("weather", {"city": "Köln"})
+    result = {"type": "tool_result", "tool_use_id": use.id, "content": "rain"}
+    turns += [{"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
+    second = client.messages.create(model="lab/teller", max_tokens=100, messages=turns, tools=[WEATHER])
+    assert second.content[0].text == "Green Tea" and second.usage.input_tokens == 11
+    with client.messages.stream(model="lab/teller", max_tokens=100, messages=turns[:1], tools=[WEATHER]) as stream:
+        streamed = stream.get_final_message()
+    assert streamed.content[0].input == {"city": "Köln"} and streamed.stop_reason == "tool_use"
+
+
+def counting():
+    turns = [{"role": "user", "content": "How many?"}]
+    few = client.messages.count_tokens(model=DEMO, messages=turns).input_tokens
+    more = client.messages.count_tokens(model=DEMO, messages=turns, system="Be brief.", tools=[WEATHER]).input_tokens
+    assert 0 < few < more
+
+
+def errors():
+    turns = [{"role": "user", "content": "hi"}]
+
+    def ask(client=client, **options):
+        return client.messages.create(**{"model": DEMO, "max_tokens": 10, "messages": turns, **options})
+
+    stranger = Anthropic(base_url=base, api_key="pat_nobody", max_retries=0)
+    raises(anthropic.AuthenticationError, "authentication_error", lambda: ask(stranger))
+    error = raises(anthropic.NotFoundError, "not_found_error", lambda: ask(model="nobody"))
+    assert error.body["request_id"] == error.request_id
+    raises(anthropic.BadRequestError, "invalid_request_error", lambda: ask(max_tokens=0))
+    raises(anthropic.BadRequestError, "invalid_request_error", lambda: ask(messages=[]))
+    raises(anthropic.RateLimitError, "rate_limit_error", lambda: ask(model="lab/broke"))
+    raises(anthropic.APIStatusError, "rate_limit_error", lambda: list(ask(model="lab/broke", stream=True)))
+
+
+for test in [models, messages, tools, counting, errors]:
+    test()
+    print(test.__name__)
