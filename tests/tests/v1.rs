@@ -35,7 +35,8 @@ async fn the_official_sdks_work_as_they_are() {
     let deployment = Deployment::with_peer(&peer).await;
     let all = deployment.start("all").await;
     let (_, token) = person(&all.url()).await;
-    tokio::join!(run("openai_sdk.py", &all.url(), &token.token), run("anthropic_sdk.py", &all.url(), &token.token),);
+    let url = all.url();
+    tokio::join!(run("openai_sdk.py", &url, &token.token), run("anthropic_sdk.py", &url, &token.token));
     // Tools and pictures reached the provider as they were meant.
     let asked = peer.asked();
     assert!(asked.iter().any(|body| body["tools"][0]["function"]["name"] == "weather"));
