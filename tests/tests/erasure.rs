@@ -1,5 +1,4 @@
 //! Erasing: what is deleted goes from every view, can be taken back for a while, and is then found nowhere.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{collections::HashMap, fs, path::Path};
 

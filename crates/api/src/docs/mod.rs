@@ -36,6 +36,7 @@ const TAGS: &[(&str, &str)] = &[
     ("chat", "Asking, streaming, stopping. A stream that breaks goes on after `Last-Event-ID`, on any node."),
     ("messages", "What was said."),
     ("stats", "What it took: requests, tokens, cost."),
+    ("audit", "What was done with the account, by whom, from where."),
 ];
 
 /// What stands above the routes.

@@ -176,11 +176,11 @@ pub fn add_system(conversation: &mut Conversation, words: &str) {
 /// The result of a tool; its name is that of the call.
 pub fn tool_result(conversation: &Conversation, call_id: String, content: String, is_error: bool) -> Part {
     let parts = conversation.messages.iter().flat_map(|message| &message.parts);
-    let called = parts.filter_map(|part| match part {
+    let mut called = parts.filter_map(|part| match part {
         Part::ToolCall(call) if call.call_id == call_id => Some(call.name.clone()),
         _ => None,
     });
-    let name = called.last().unwrap_or_default();
+    let name = called.next_back().unwrap_or_default();
     Part::ToolResult(ToolResult { call_id, name, content: content.into(), is_error })
 }
 
