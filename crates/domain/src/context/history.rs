@@ -76,8 +76,11 @@ impl<'a> History<'a> {
         self.turn(self.turn_of(answer)?)?.answers.get(&answer)
     }
 
-    /// What a message says: a prompt by its turn's id, or an answer.
+    /// What a message says: a prompt by its turn's id, or an answer. A deleted one says nothing any more.
     pub(super) fn text_of(&self, message: Uuid) -> Option<&'a Personal> {
+        if self.session.deleted.contains(&message) {
+            return None;
+        }
         if let Some(turn) = self.turn(TurnId::new(message)) {
             return turn.prompt.as_ref().map(|prompt| &prompt.content);
         }

@@ -27,12 +27,10 @@ async fn owned(state: &AppState, owner: AccountId, id: SessionId) -> Result<Sess
     if session.owner_id == Some(owner) && !session.is_deleted { Ok(log) } else { Err(ApiError::not_found()) }
 }
 
-/// The answer that the next prompt replies to.
+/// The answer that the next prompt replies to: the last one of the active branch.
 fn tip(log: &SessionLog) -> Option<AnswerId> {
-    let is_shown = |prompt: &polyphony_domain::turn::Prompt| prompt.purpose.is_conversation();
-    let mut newest_first = log.turns.values().rev().map(|turn| &turn.aggregate);
-    let newest = newest_first.find(|turn| turn.prompt.as_ref().is_some_and(is_shown))?;
-    newest.active_answer().map(|(id, _)| id)
+    let branch = log.tree().active_branch();
+    branch.into_iter().rev().map(AnswerId::new).find(|id| log.turn_of(*id).is_some())
 }
 
 /// The model of the next turn: the one that was asked for, else the session's, else that of the newest answer, else the
