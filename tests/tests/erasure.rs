@@ -202,6 +202,10 @@ async fn what_was_erased_is_found_in_no_file_of_the_deployment() {
     stream.to_end().await;
     let message = client.message(&stream.message_id()).await;
     assert!(message["content"].as_str().unwrap().contains(&canary), "{message}");
+    let feedback = Some(json!({"rating": 1, "comment": canary}));
+    let path = format!("/messages/{}/feedback", stream.message_id());
+    let (status, feedback) = client.call(Method::POST, &path, feedback).await;
+    assert!(status.is_success(), "{feedback}");
     let pool = sqlx::PgPool::connect(postgres.url()).await.unwrap();
     let count = async |sql: &str| sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap();
     eventually("the views have it", async || {
