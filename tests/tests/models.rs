@@ -184,7 +184,8 @@ async fn a_model_says_what_it_can_and_refuses_the_rest() {
     assert_eq!(deployment.count("SELECT count(*) FROM events").await, before);
 }
 
-#[tokio::test]
+// The commands are waited for with the thread: the host needs another one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_sees_models_prices_and_what_providers_offer() {
     let (address, good) = host().await;
     let deployment = deployment(&address, true).await;
