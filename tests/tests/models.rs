@@ -92,6 +92,9 @@ async fn a_key_is_tried_rotated_and_accounted_for() {
     );
     let (_, key) = client.call(Method::POST, &validate, None).await;
     assert_eq!(key["data"]["is_valid"], true);
+    // A title would be another request.
+    let (status, _) = client.call(Method::PUT, "/users/me/settings", Some(json!({"auto_title": false}))).await;
+    assert_eq!(status, 200);
     let session = client.session("openai/gpt-4o-mini").await;
     let mut stream = client.ask(session, "hi").await;
     assert_eq!(stream.to_end().await.event, "done");
