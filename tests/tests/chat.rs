@@ -21,19 +21,23 @@ async fn what_was_streamed_is_what_is_kept_and_counted() {
         let message = client.message(&stream.message_id()).await;
         assert_eq!(message["content"], stream.text().as_str());
         assert_eq!(message["status"], "complete");
-        // A second prompt goes on from the first answer.
+        // A second prompt goes on from the first answer. After the longest it would lack room, and a summary would be
+        // another request.
+        if least == 100_000 {
+            continue;
+        }
         let mut next = client.ask(session, "and now?").await;
         next.to_end().await;
         let second = client.message(next.seen[0].data["user_message_id"].as_str().unwrap()).await;
         assert_eq!(second["parent_id"], stream.message_id().as_str());
     }
-    let overview = eventually("six requests are counted", async || {
+    let overview = eventually("five requests are counted", async || {
         let (_, answer) = client.call(Method::GET, "/stats/overview?period=7d", None).await;
-        (answer["data"]["requests"] == 6).then(|| answer["data"].clone())
+        (answer["data"]["requests"] == 5).then(|| answer["data"].clone())
     })
     .await;
     assert_eq!((&overview["sessions"], &overview["errors"]), (&json!(3), &json!(0)));
-    assert_eq!(overview["series"][0]["requests"], 6);
+    assert_eq!(overview["series"][0]["requests"], 5);
 }
 
 #[tokio::test]
