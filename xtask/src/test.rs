@@ -54,8 +54,11 @@ pub fn run(args: &[String]) -> Result<()> {
         programs.to_str().context("the folder's name is not UTF-8")?,
     );
     let envs = [("POLYPHONY_TEST_STACK", endpoints), ("POLYPHONY_TEST_BINARIES", programs)];
-    let all: Vec<String> =
-        words(&format!("test --workspace {FAILPOINTS}")).into_iter().chain(args.iter().cloned()).collect();
+    // All that fails is told at once.
+    let all: Vec<String> = words(&format!("test --workspace {FAILPOINTS} --no-fail-fast"))
+        .into_iter()
+        .chain(args.iter().cloned())
+        .collect();
     let tested = cargo::run("a test", &all, &envs);
     stack.stop()?;
     tested

@@ -31,7 +31,10 @@ async fn a_real_server_is_understood_in_two_dialects() {
         let answer = ask(&*adapter, &asked("你好"), &Options { params, ..options("tiny") }).await.unwrap();
         assert!(["length", "stop"].contains(&answer.finish.as_str()), "{answer:?}");
         let usage = answer.usage.unwrap();
-        assert!(usage.input > 0 && (1..=12).contains(&usage.output), "{usage:?}");
+        // Its Anthropic dialect doesn't say the input where the first token, which differs between processors, is half a
+        // character: its `message_start` is lost.
+        assert!(usage.input > 0 || adapter.provider() == "anthropic", "{usage:?}");
+        assert!((1..=12).contains(&usage.output), "{usage:?}");
         assert!(!answer.text.is_empty());
         let long = ask_patiently(&*adapter, &asked(&"many words ".repeat(400)), &options("tiny")).await;
         assert_eq!(kind(long), ErrorKind::ContextTooLong, "{}", adapter.provider());

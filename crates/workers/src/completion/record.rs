@@ -45,12 +45,11 @@ impl Worker<'_> {
         first_chunk: Option<Instant>,
     ) -> AttemptRecord {
         let usage = match made.report.usage.take() {
-            Some(usage) => as_reported(usage),
             // Nothing was taken on, so nothing was used.
             None if !made.report.accepted => UsageRecord::default(),
-            None => {
-                let input = made.context.as_ref().map_or(0, |receipt| receipt.used);
-                estimate(&started.answer.model.provider, input, &shown.text, &shown.reasoning).await
+            reported => {
+                let sent = made.context.as_ref().map_or(0, |receipt| receipt.used);
+                counted(reported.unwrap_or_default(), sent, &started.answer.model.provider, &shown).await
             }
         };
         if let Some(receipt) = made.context.as_ref().filter(|_| made.report.accepted) {
@@ -91,22 +90,26 @@ impl Worker<'_> {
     }
 }
 
-/// Counts the tokens ourselves, since the provider did not say.
-async fn estimate(provider: &str, input: u64, text: &str, reasoning: &str) -> UsageRecord {
-    let output = tokens::count_text(format!("{reasoning}{text}"), provider).await;
-    UsageRecord { input, output: output.tokens, estimated: true, ..UsageRecord::default() }
-}
-
-fn as_reported(usage: Usage) -> UsageRecord {
-    UsageRecord {
-        input: usage.input,
-        output: usage.output,
-        cached_input: usage.cached_input.unwrap_or(0),
-        cache_write: usage.cache_write.unwrap_or(0),
-        reasoning: usage.reasoning.unwrap_or(0),
+/// What the provider reported, and our own count of what it left out: no prompt has no tokens, and no text either.
+/// Some leave out one of the two: llama.cpp's Anthropic dialect the input, where its first token is half a character.
+async fn counted(reported: Usage, sent: u64, provider: &str, shown: &Shown) -> UsageRecord {
+    let mut usage = UsageRecord {
+        input: reported.input,
+        output: reported.output,
+        cached_input: reported.cached_input.unwrap_or(0),
+        cache_write: reported.cache_write.unwrap_or(0),
+        reasoning: reported.reasoning.unwrap_or(0),
         estimated: false,
-        raw: usage.raw.to_string(),
+        raw: if reported.raw.is_null() { String::new() } else { reported.raw.to_string() },
+    };
+    if usage.input == 0 && sent > 0 {
+        (usage.input, usage.estimated) = (sent, true);
     }
+    if usage.output == 0 && !(shown.text.is_empty() && shown.reasoning.is_empty()) {
+        usage.output = tokens::count_text(format!("{}{}", shown.reasoning, shown.text), provider).await.tokens;
+        usage.estimated = true;
+    }
+    usage
 }
 
 /// How an answer ends with this attempt.
@@ -146,6 +149,21 @@ fn in_words(wait: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_a_provider_leaves_out_is_counted_here() {
+        let shown = |text: &str| Shown { text: text.to_owned(), ..Shown::default() };
+        let reported = Usage { input: 5, output: 7, cached_input: Some(2), ..Usage::default() };
+        let usage = counted(reported, 9, "anthropic", &shown("hello")).await;
+        assert_eq!((usage.input, usage.output, usage.cached_input, usage.estimated), (5, 7, 2, false));
+        let usage = counted(Usage { output: 7, ..Usage::default() }, 9, "anthropic", &shown("hello")).await;
+        assert_eq!((usage.input, usage.output, usage.estimated), (9, 7, true));
+        let usage = counted(Usage { input: 5, ..Usage::default() }, 9, "anthropic", &shown("hello")).await;
+        assert!(usage.input == 5 && usage.output > 0 && usage.estimated, "{usage:?}");
+        let usage = counted(Usage { input: 5, ..Usage::default() }, 9, "anthropic", &shown("")).await;
+        assert_eq!((usage.input, usage.output, usage.estimated), (5, 0, false));
+        assert_eq!(counted(Usage::default(), 9, "demo", &shown("hello")).await.raw, "");
+    }
 
     #[test]
     fn a_wait_is_said_where_waiting_helps() {
