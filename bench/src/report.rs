@@ -4,6 +4,9 @@ use std::io::Write as _;
 
 use crate::load::Seen;
 
+/// What the workloads run through: the bare provider, the product's own interface, and its OpenAI one.
+pub const TARGETS: [&str; 3] = ["direct", "product", "/v1"];
+
 /// One run of one workload against one target. Times in milliseconds.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -96,7 +99,7 @@ pub fn print(rows: &[Row], rounds: usize) {
     );
     let mut direct_first = 0.0;
     for run in rows.chunk_by(|a, b| a.workload == b.workload) {
-        for target in ["direct", "product"] {
+        for target in TARGETS {
             let own: Vec<&Row> = run.iter().filter(|row| row.target == target).collect();
             let of = |figure: fn(&Row) -> f64| median(own.iter().map(|row| figure(row)).collect());
             let per_1000 = |figure: fn(&Row) -> f64| {
@@ -125,7 +128,7 @@ pub fn print(rows: &[Row], rounds: usize) {
             );
         }
     }
-    let _ = writeln!(out, "\nMedians of {rounds} rounds, direct and product in turn.");
+    let _ = writeln!(out, "\nMedians of {rounds} rounds, all targets in turn.");
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The workloads of `cargo xtask bench smoke`, direct and through the product in turn.
+//! The workloads of `cargo xtask bench smoke`, direct and through the product (its own interface, and `/v1`) in turn.
 
 use std::time::Duration;
 
@@ -27,6 +27,9 @@ pub struct Args {
     /// How often each workload is run; the report gives medians.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Only the workload of this name.
+    #[arg(long)]
+    only: Option<String>,
 }
 
 /// Name, what it shows, and the workload.
@@ -58,10 +61,12 @@ pub const WORKLOADS: [(&str, &str, Workload); 4] = [
 /// # Errors
 /// The product or the mock can't be reached.
 pub async fn run(args: &Args) -> Result<()> {
-    let targets =
-        [("direct", Target::Direct { host: args.mock.clone() }), ("product", Target::product(&args.product).await?)];
+    let [own, openai] = Target::product(&args.product).await?;
+    let direct = Target::Direct { host: args.mock.clone() };
+    let targets: Vec<_> = report::TARGETS.into_iter().zip([direct, own, openai]).collect();
     let mut rows = Vec::new();
-    for (name, about, workload) in WORKLOADS {
+    let asked = |name: &str| args.only.as_deref().is_none_or(|only| only == name);
+    for (name, about, workload) in WORKLOADS.into_iter().filter(|(name, ..)| asked(name)) {
         for round in 0..args.rounds {
             for (target_name, target) in &targets {
                 let cpu = || {

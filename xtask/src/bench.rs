@@ -30,6 +30,9 @@ pub enum What {
         /// Programs that are measured instead of this checkout's: a folder with `polyphony` and `chdb-server`.
         #[arg(long)]
         programs: Option<PathBuf>,
+        /// Only the workload of this name (`first-1`, `streams-100`, `streams-500`, `completions-64`).
+        #[arg(long)]
+        only: Option<String>,
     },
 }
 
@@ -38,17 +41,17 @@ pub enum What {
 /// # Errors
 /// Something could not be built or started, or a workload failed.
 pub fn run(what: &What) -> Result<()> {
-    let What::Smoke { rounds, programs } = what;
+    let What::Smoke { rounds, programs, only } = what;
     let built = cargo::build(&["polyphony", "chdb-server", "polyphony-bench"], true)?;
     let programs = programs.clone().unwrap_or_else(|| built.clone());
     let deps = Deps::install()?;
     let folder = std::env::temp_dir().join(format!("polyphony-bench-{}", std::process::id()));
-    let measured = measure(&deps, &folder, &built, &programs, *rounds);
+    let measured = measure(&deps, &folder, &built, &programs, *rounds, only.as_deref());
     fs::remove_dir_all(&folder).ok();
     measured
 }
 
-fn measure(deps: &Deps, folder: &Path, built: &Path, programs: &Path, rounds: usize) -> Result<()> {
+fn measure(deps: &Deps, folder: &Path, built: &Path, programs: &Path, rounds: usize, only: Option<&str>) -> Result<()> {
     progress("starting a durable stack");
     let mut stack = Stack::start(deps, StackOptions::lasting(folder, &programs.join("chdb-server")))?;
     let (http, metrics, mock_port) = (Port::free()?, Port::free()?, Port::free()?);
@@ -91,6 +94,7 @@ fn measure(deps: &Deps, folder: &Path, built: &Path, programs: &Path, rounds: us
     let status = Command::new(built.join("bench"))
         .args(["smoke", "--mock", &mock_host, "--mock-pid", &mock.pid().to_string()])
         .args(["--product", &host, "--product-pid", &product.pid().to_string(), "--rounds", &rounds.to_string()])
+        .args(only.map(|only| ["--only", only]).into_iter().flatten())
         .status()
         .context("the load client can't be started")?;
     let log = product.log_tail();

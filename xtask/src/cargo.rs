@@ -16,6 +16,14 @@ pub fn root() -> PathBuf {
 /// A cargo command in the repository.
 pub fn command(args: &[String]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What cargo tells a program that it runs is about that program. Build scripts look at some of it, and would have
+    // their crates built again, and all that stand on them.
+    let about = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"];
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| about.iter().any(|about| name.starts_with(about))) {
+            command.env_remove(name);
+        }
+    }
     command.args(args).current_dir(root());
     command
 }
