@@ -12,7 +12,7 @@ use polyphony_domain::{
 use polyphony_providers::Options;
 use serde_json::{Value, json};
 
-use super::session;
+use super::{messages::FAMILY, session};
 use crate::{
     error::ApiError,
     extract::{Caller, Origin},
@@ -99,10 +99,11 @@ impl Call {
     ///
     /// # Errors
     /// `CONTEXT_TOO_LONG` where it can't be sent at all, and the store's.
-    pub async fn count(self, state: &AppState, owner: AccountId, model: &Model) -> Result<u64, ApiError> {
+    pub async fn count(mut self, state: &AppState, owner: AccountId, model: &Model) -> Result<u64, ApiError> {
         let key = if model.provider == "demo" { None } else { state.store.usable_key(owner, &model.provider).await? };
         let whose = key.map_or_else(|| owner.as_uuid(), |key| key.as_uuid());
         let entry = |message| Entry { message, turn: None, protected: true };
+        say_whose(&mut self.conversation, state, model);
         let mut thread = Thread::default();
         thread.system = self.conversation.system;
         thread.entries = self.conversation.messages.into_iter().map(entry).collect();
@@ -123,12 +124,7 @@ impl Call {
         if content.len() > state.config.http.message_limit_bytes {
             return Err(ApiError::too_large());
         }
-        for message in &mut given.messages {
-            // What a provider signed goes back to that provider only.
-            if message.role == Role::Assistant && message.provider.is_none() {
-                message.provider = Some(model.provider.clone());
-            }
-        }
+        say_whose(&mut given, state, model);
         let key = idempotency::key(headers, caller.account_id, *request_hash)?;
         let asker = Asker { state, caller: *caller, origin, key };
         if let Some(found) = asker.again().await? {
@@ -156,6 +152,20 @@ impl Call {
         };
         let order = Order::Post { prompt: Box::new(prompt), guard: None, follow_up: false };
         answering(asker.ask(order, vec![request]).await?, model)
+    }
+}
+
+/// Says of each answer whose it is: what a provider signed goes back to that provider only. A signature of the family that
+/// signs is good at each of its hosts, and what says nothing is the model's own.
+fn say_whose(given: &mut Conversation, state: &AppState, model: &Model) {
+    for message in given.messages.iter_mut().filter(|message| message.role == Role::Assistant) {
+        let is_own = match message.provider.as_deref() {
+            None => true,
+            Some(origin) => origin == FAMILY && state.registry.signs_thoughts(&model.provider),
+        };
+        if is_own {
+            message.provider = Some(model.provider.clone());
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `POST /messages` and `POST /messages/count_tokens`, as Anthropic's SDKs call them.
 
 mod request;
+mod thoughts;
 mod words;
 
 use axum::{
@@ -13,6 +14,7 @@ use axum::{
 use polyphony_domain::ids::AnswerId;
 use serde_json::{Value, json};
 
+pub use self::thoughts::FAMILY;
 use self::{request::MessagesRequest, words::Words};
 use super::{
     call::{self, Calling},
@@ -41,7 +43,7 @@ async fn messages(
     body.check_most()?;
     let answering = body.into_call()?.ask(&calling).await?;
     if is_streamed {
-        let words = Words::new(&answering);
+        let words = Words::new(&answering, &calling.state.registry);
         return Ok(tell::stream(&calling, answering, words));
     }
     let outcome = listen::whole(&calling.state, answering).await?;
@@ -95,10 +97,9 @@ fn tool_uses(outcome: &Outcome) -> Vec<(Value, String)> {
 }
 
 fn message(outcome: &Outcome) -> Value {
-    let thinking = outcome.reasoning().map(|text| json!({"type": "thinking", "thinking": text, "signature": ""}));
     let uses = tool_uses(outcome);
     let text = (!outcome.text().is_empty() || uses.is_empty()).then(|| json!({"type": "text", "text": outcome.text()}));
-    let blocks = thinking.into_iter().chain(text).chain(uses.into_iter().map(|(block, _)| block));
+    let blocks = thoughts::blocks(outcome).into_iter().chain(text).chain(uses.into_iter().map(|(block, _)| block));
     json!({
         "id": message_id(outcome.answer_id), "type": "message", "role": "assistant", "model": outcome.model,
         "content": blocks.collect::<Vec<_>>(), "stop_reason": stop_reason(outcome), "stop_sequence": null,

@@ -2,11 +2,12 @@
 
 use polyphony_domain::{
     content::{Conversation, Media, Message, Part, Role, ToolCall, ToolChoice},
-    turn::Params,
+    turn::{Params, ResponseFormat},
 };
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::thoughts;
 use crate::{
     error::ApiError,
     routes::v1::{
@@ -30,6 +31,7 @@ pub struct MessagesRequest {
     tools: Option<Vec<MessageTool>>,
     tool_choice: Option<Choice>,
     thinking: Option<Thinking>,
+    output_config: Option<OutputConfig>,
     metadata: Option<Metadata>,
 }
 
@@ -59,8 +61,8 @@ enum Block {
     Text { text: String },
     Image { source: Source },
     Document { source: Source, title: Option<String> },
-    Thinking { thinking: String },
-    RedactedThinking {},
+    Thinking { thinking: String, signature: Option<String> },
+    RedactedThinking { data: String },
     ToolUse { id: String, name: String, input: Value },
     ToolResult { tool_use_id: String, content: Option<Blocks>, is_error: Option<bool> },
 }
@@ -96,8 +98,34 @@ struct Thinking {
 }
 
 #[derive(Deserialize)]
+struct OutputConfig {
+    effort: Option<String>,
+    format: Option<Format>,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Format {
+    JsonSchema { schema: Value },
+}
+
+#[derive(Deserialize)]
 struct Metadata {
     user_id: Option<String>,
+}
+
+impl Thinking {
+    /// The effort that is the nearest to what is asked; none where it isn't to think.
+    fn effort(self, asked: Option<String>) -> Option<String> {
+        let word = match (self.kind.as_str(), self.budget_tokens.unwrap_or_default()) {
+            ("adaptive", _) => return asked.or_else(|| Some("high".to_owned())),
+            ("enabled", 0..4_096) => "low",
+            ("enabled", 4_096..16_384) => "medium",
+            ("enabled", _) => "high",
+            _ => return None,
+        };
+        Some(word.to_owned())
+    }
 }
 
 impl Source {
@@ -128,6 +156,15 @@ impl Blocks {
     }
 }
 
+/// Whose the thoughts of a message are.
+fn origin(block: &Block) -> Option<&str> {
+    match block {
+        Block::Thinking { signature: Some(signature), .. } => thoughts::origin(signature),
+        Block::RedactedThinking { .. } => Some(thoughts::FAMILY),
+        _ => None,
+    }
+}
+
 fn part(conversation: &Conversation, block: Block) -> Result<Option<Part>, ApiError> {
     Ok(Some(match block {
         Block::Text { text } if text.is_empty() => return Ok(None),
@@ -137,9 +174,8 @@ fn part(conversation: &Conversation, block: Block) -> Result<Option<Part>, ApiEr
         Block::Document { source, title } => {
             Part::File { name: title.unwrap_or_else(|| "document".to_owned()).into(), media: source.media()? }
         }
-        Block::Thinking { thinking } => Part::Reasoning { text: thinking.into(), opaque: None },
-        // It is what a provider wanted back; ours is in the log, and goes to nobody else.
-        Block::RedactedThinking {} => return Ok(None),
+        Block::Thinking { thinking, signature } => thoughts::taken(thinking, signature.as_deref().unwrap_or_default()),
+        Block::RedactedThinking { data } => thoughts::redacted(&data),
         Block::ToolUse { id, name, input } => {
             Part::ToolCall(ToolCall { call_id: id, name, arguments: input.to_string().into(), opaque: None })
         }
@@ -177,10 +213,12 @@ impl MessagesRequest {
                 TurnRole::User => Role::User,
                 TurnRole::Assistant => Role::Assistant,
             };
-            let parts = content.blocks().into_iter().map(|block| part(&conversation, block));
+            let blocks = content.blocks();
+            let provider = blocks.iter().find_map(origin).map(str::to_owned);
+            let parts = blocks.into_iter().map(|block| part(&conversation, block));
             let parts: Vec<Part> = parts.filter_map(Result::transpose).collect::<Result<_, _>>()?;
             if !parts.is_empty() {
-                conversation.messages.push(Message { role, parts, message_id: None, provider: None });
+                conversation.messages.push(Message { role, parts, message_id: None, provider });
             }
         }
         let choice = self.tool_choice;
@@ -190,18 +228,20 @@ impl MessagesRequest {
             Some(Choice { kind, name: Some(name), .. }) if kind == "tool" => Some(ToolChoice::Named(name)),
             Some(Choice { kind, .. }) => Some(call::tool_choice(&kind)?),
         };
-        let budget = self.thinking.filter(|thinking| thinking.kind == "enabled").map(|thinking| thinking.budget_tokens);
-        let effort = budget.map(|budget| match budget.unwrap_or_default() {
-            0..4_096 => "low",
-            4_096..16_384 => "medium",
-            _ => "high",
+        let (asked, format) = self.output_config.map(|config| (config.effort, config.format)).unwrap_or_default();
+        let effort = self.thinking.and_then(|thinking| thinking.effort(asked));
+        let response_format = format.map(|Format::JsonSchema { schema }| ResponseFormat::JsonSchema {
+            name: "answer".to_owned(),
+            schema: schema.to_string().into(),
+            strict: Some(true),
         });
         let params = Params {
             temperature: self.temperature,
             top_p: self.top_p,
             max_tokens: self.max_tokens,
             stop: self.stop_sequences.unwrap_or_default(),
-            reasoning_effort: effort.map(str::to_owned),
+            reasoning_effort: effort,
+            response_format,
             parallel_tool_calls: is_single.then_some(false),
             ..Params::default()
         };
