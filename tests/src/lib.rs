@@ -20,7 +20,7 @@ pub use self::{
     client::{Client, Event, Stream, read},
     cluster::{Cluster, Node},
     driver::{Asking, Person},
-    peer::{Peer, SAYS},
+    peer::{JSON, Peer, REDACTED, SAYS, SIGNATURE, THOUGHT},
     sampler::Sampler,
 };
 
@@ -45,7 +45,8 @@ impl Deployment {
     /// With a provider of the test's own.
     pub async fn with_peer(peer: &Peer) -> Self {
         let settings = peer.settings();
-        let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let settings: Vec<(&str, &str)> =
+            settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         Self::new(&settings).await
     }
 
