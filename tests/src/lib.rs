@@ -11,6 +11,7 @@ pub mod nemesis;
 mod peer;
 pub mod rough;
 mod sampler;
+mod seed;
 
 use std::collections::HashMap;
 
@@ -22,6 +23,7 @@ pub use self::{
     driver::{Asking, Person},
     peer::{JSON, Peer, REDACTED, SAYS, SIGNATURE, THOUGHT},
     sampler::Sampler,
+    seed::seed,
 };
 
 /// A database, a message bus and an analytics database of one's own.

@@ -11,6 +11,7 @@ use polyphony_domain::{
 };
 use polyphony_providers::Options;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
 use super::{messages::FAMILY, session};
 use crate::{
@@ -39,6 +40,16 @@ pub struct Call {
     pub user: Option<String>,
     /// The answer of ours that it goes on from, with its session.
     pub follows: Option<(AnswerId, SessionId)>,
+}
+
+/// What else a call may say.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "for the document; the header is read where the session is looked for")]
+pub struct SessionHeader {
+    /// The session that the call becomes a turn of; else one of its day and user.
+    #[param(rename = "X-Session-Id", required = false)]
+    x_session_id: uuid::Uuid,
 }
 
 /// Who calls, in which request.
@@ -73,12 +84,15 @@ pub fn model<'a>(state: &'a AppState, name: &str) -> Result<&'a Model, ApiError>
 
 impl Call {
     /// Parts what is asked from what was said before: the results of tools and the messages after the last answer are
-    /// the prompt.
+    /// the prompt. Instructions at the very end stand before it instead.
     fn split(conversation: Conversation) -> Result<(Conversation, String, Vec<Part>), ApiError> {
         let Conversation { system, mut messages } = conversation;
+        let last = messages.iter().rposition(|message| message.role != Role::System).map_or(0, |last| last + 1);
+        let told = messages.split_off(last);
         let is_asked = |message: &Message| message.role == Role::User;
         let begin = messages.iter().rposition(|message| !is_asked(message)).map_or(0, |last| last + 1);
         let asked = messages.split_off(begin);
+        messages.extend(told);
         let mut parts: Vec<Part> = asked.into_iter().flat_map(|message| message.parts).collect();
         if parts.is_empty() {
             return Err(ApiError::invalid("messages", "must end with a message of the user or of a tool"));
@@ -231,6 +245,12 @@ mod tests {
         let (given, content, parts) = Call::split(conversation).unwrap();
         assert_eq!((given.messages.len(), content.as_str()), (2, "d"));
         assert_eq!(parts, [Part::text("c")]);
+        let told = Conversation {
+            system: None,
+            messages: vec![Message::text(Role::User, "a"), Message::text(Role::System, "be brief")],
+        };
+        let (given, content, _) = Call::split(told).unwrap();
+        assert_eq!((given.messages, content.as_str()), (vec![Message::text(Role::System, "be brief")], "a"));
         let open = Conversation { system: None, messages: vec![Message::text(Role::Assistant, "b")] };
         assert!(Call::split(open).is_err());
         assert!(Call::split(Conversation::default()).is_err());

@@ -6,6 +6,7 @@ use polyphony_domain::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::thoughts;
 use crate::{
@@ -18,9 +19,14 @@ use crate::{
 
 const FIELD: &str = "messages";
 
-#[derive(Deserialize)]
+/// A conversation, and how it is to be answered.
+#[derive(Deserialize, ToSchema)]
 pub struct MessagesRequest {
+    /// `provider/name`, a name or an id.
+    #[schema(example = "demo/demo")]
     model: String,
+    /// Needed, except for counting.
+    #[schema(example = 1000)]
     max_tokens: Option<u32>,
     messages: Vec<Turn>,
     system: Option<Blocks>,
@@ -35,54 +41,89 @@ pub struct MessagesRequest {
     metadata: Option<Metadata>,
 }
 
-#[derive(Deserialize)]
+/// A message.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicTurn)]
 struct Turn {
     role: TurnRole,
     content: Blocks,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+/// Who speaks.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = AnthropicRole)]
 enum TurnRole {
     User,
     Assistant,
 }
 
-#[derive(Deserialize)]
+/// Text, or blocks.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = AnthropicContent)]
 enum Blocks {
     Text(String),
     Blocks(Vec<Block>),
 }
 
-#[derive(Deserialize)]
+/// A block of a message.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = AnthropicGivenBlock)]
 enum Block {
-    Text { text: String },
-    Image { source: Source },
-    Document { source: Source, title: Option<String> },
-    Thinking { thinking: String, signature: Option<String> },
-    RedactedThinking { data: String },
-    ToolUse { id: String, name: String, input: Value },
-    ToolResult { tool_use_id: String, content: Option<Blocks>, is_error: Option<bool> },
+    Text {
+        text: String,
+    },
+    Image {
+        source: Source,
+    },
+    Document {
+        source: Source,
+        title: Option<String>,
+    },
+    Thinking {
+        thinking: String,
+        signature: Option<String>,
+    },
+    RedactedThinking {
+        data: String,
+    },
+    ToolUse {
+        id: String,
+        name: String,
+        input: Value,
+    },
+    ToolResult {
+        tool_use_id: String,
+        #[schema(no_recursion)]
+        content: Option<Blocks>,
+        is_error: Option<bool>,
+    },
 }
 
-#[derive(Deserialize)]
+/// Where a picture or document is.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = AnthropicSource)]
 enum Source {
     Base64 { media_type: String, data: String },
     Url { url: String },
     Text { data: String },
 }
 
-#[derive(Deserialize)]
+/// A tool of the caller's; those that a provider runs itself are not offered.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicTool)]
 struct MessageTool {
     name: String,
     description: Option<String>,
     input_schema: Value,
 }
 
-#[derive(Deserialize)]
+/// `auto`, `any`, `none`, or `tool` with its name.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicToolChoice)]
 struct Choice {
     #[serde(rename = "type")]
     kind: String,
@@ -90,26 +131,34 @@ struct Choice {
     disable_parallel_tool_use: Option<bool>,
 }
 
-#[derive(Deserialize)]
+/// `enabled` with a budget, `adaptive`, or `disabled`.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicThinking)]
 struct Thinking {
     #[serde(rename = "type")]
     kind: String,
     budget_tokens: Option<u32>,
 }
 
-#[derive(Deserialize)]
+/// How hard to think, and the shape that the answer must have.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicOutputConfig)]
 struct OutputConfig {
     effort: Option<String>,
     format: Option<Format>,
 }
 
-#[derive(Deserialize)]
+/// Shape that the answer must have.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = AnthropicFormat)]
 enum Format {
     JsonSchema { schema: Value },
 }
 
-#[derive(Deserialize)]
+/// Whom the caller asks for: each user has a session of one's own for each day.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicMetadata)]
 struct Metadata {
     user_id: Option<String>,
 }
@@ -146,6 +195,21 @@ impl Blocks {
         }
     }
 
+    /// The text of a tool's result, and the pictures and documents beside it.
+    fn result(self) -> Result<(String, Vec<Part>), ApiError> {
+        let (mut texts, mut beside) = (vec![], vec![]);
+        for block in self.blocks() {
+            match block {
+                Block::Text { text } => texts.push(text),
+                Block::Image { .. } | Block::Document { .. } => beside.extend(parts(&Conversation::default(), block)?),
+                _ => {
+                    return Err(ApiError::invalid(FIELD, "the result of a tool may hold text, pictures and documents"));
+                }
+            }
+        }
+        Ok((texts.join("\n"), beside))
+    }
+
     /// The texts of blocks that may only be texts.
     fn text(self, whose: &str) -> Result<String, ApiError> {
         let texts = self.blocks().into_iter().map(|block| match block {
@@ -165,9 +229,10 @@ fn origin(block: &Block) -> Option<&str> {
     }
 }
 
-fn part(conversation: &Conversation, block: Block) -> Result<Option<Part>, ApiError> {
-    Ok(Some(match block {
-        Block::Text { text } if text.is_empty() => return Ok(None),
+/// The parts of a block: none of an empty text, several of a result with pictures.
+fn parts(conversation: &Conversation, block: Block) -> Result<Vec<Part>, ApiError> {
+    Ok(vec![match block {
+        Block::Text { text } if text.is_empty() => return Ok(vec![]),
         Block::Text { text } => Part::text(text),
         Block::Image { source } => content::picture(FIELD, source.media()?)?,
         Block::Document { source: Source::Text { data }, .. } => Part::text(data),
@@ -180,10 +245,11 @@ fn part(conversation: &Conversation, block: Block) -> Result<Option<Part>, ApiEr
             Part::ToolCall(ToolCall { call_id: id, name, arguments: input.to_string().into(), opaque: None })
         }
         Block::ToolResult { tool_use_id, content, is_error } => {
-            let text = content.map(|content| content.text("the result of a tool")).transpose()?.unwrap_or_default();
-            call::tool_result(conversation, tool_use_id, text, is_error == Some(true))
+            let (text, beside) = content.map(Blocks::result).transpose()?.unwrap_or_default();
+            let result = call::tool_result(conversation, tool_use_id, text, is_error == Some(true));
+            return Ok([result].into_iter().chain(beside).collect());
         }
-    }))
+    }])
 }
 
 impl MessagesRequest {
@@ -215,8 +281,8 @@ impl MessagesRequest {
             };
             let blocks = content.blocks();
             let provider = blocks.iter().find_map(origin).map(str::to_owned);
-            let parts = blocks.into_iter().map(|block| part(&conversation, block));
-            let parts: Vec<Part> = parts.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+            let parts = blocks.into_iter().map(|block| parts(&conversation, block));
+            let parts: Vec<Part> = parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
             if !parts.is_empty() {
                 conversation.messages.push(Message { role, parts, message_id: None, provider });
             }

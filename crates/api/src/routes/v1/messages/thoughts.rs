@@ -7,7 +7,8 @@
 use polyphony_domain::content::Part;
 use serde_json::{Value, json};
 
-use super::super::listen::Outcome;
+use super::answer::Block;
+use crate::routes::v1::listen::Outcome;
 
 /// What stands before the name of the provider in a mark.
 const MARK: &str = "polyphony/";
@@ -36,29 +37,30 @@ pub fn redacted(data: &str) -> Part {
     Part::Reasoning { text: String::new().into(), opaque: Some(opaque.into()) }
 }
 
-fn block(part: &Part) -> Option<Value> {
+fn block(part: &Part) -> Option<Block> {
     let Part::Reasoning { text, opaque: Some(opaque) } = part else { return None };
     let opaque: Value = serde_json::from_str(opaque.as_str()).ok()?;
+    let field = |name: &str| opaque[name].as_str().map(str::to_owned);
     match opaque["type"].as_str()? {
-        "thinking" => Some(json!({"type": "thinking", "thinking": text.as_str(), "signature": opaque["signature"]})),
-        "redacted_thinking" => Some(json!({"type": "redacted_thinking", "data": opaque["data"]})),
+        "thinking" => Some(Block::Thinking { thinking: text.as_str().to_owned(), signature: field("signature")? }),
+        "redacted_thinking" => Some(Block::RedactedThinking { data: field("data")? }),
         _ => None,
     }
 }
 
 /// The blocks that were signed, in order.
-pub fn signed(outcome: &Outcome) -> impl Iterator<Item = Value> {
+pub fn signed(outcome: &Outcome) -> impl Iterator<Item = Block> {
     outcome.record.parts.iter().filter_map(block)
 }
 
-/// All blocks of an answer.
-pub fn blocks(outcome: &Outcome) -> Vec<Value> {
-    let signed: Vec<Value> = signed(outcome).collect();
+/// All blocks of what was thought for an answer.
+pub fn blocks(outcome: &Outcome) -> Vec<Block> {
+    let signed: Vec<Block> = signed(outcome).collect();
     if !signed.is_empty() {
         return signed;
     }
     let signature = mark(&outcome.record.model.provider);
-    let shown = outcome.reasoning().map(|text| json!({"type": "thinking", "thinking": text, "signature": signature}));
+    let shown = outcome.reasoning().map(|text| Block::Thinking { thinking: text.to_owned(), signature });
     shown.into_iter().collect()
 }
 
@@ -69,10 +71,10 @@ mod tests {
     #[test]
     fn a_thought_comes_back_as_it_went_out() {
         for part in [taken("a".into(), "c2ln"), redacted("ZGF0YQ==")] {
-            let given = block(&part).unwrap();
-            let again = match given["type"].as_str().unwrap() {
-                "thinking" => taken("a".into(), given["signature"].as_str().unwrap()),
-                _ => redacted(given["data"].as_str().unwrap()),
+            let again = match block(&part) {
+                Some(Block::Thinking { thinking, signature }) => taken(thinking, &signature),
+                Some(Block::RedactedThinking { data }) => redacted(&data),
+                _ => panic!("it is no thought"),
             };
             assert_eq!(again, part);
         }
@@ -80,6 +82,6 @@ mod tests {
         let other = mark("deepseek");
         assert_eq!([origin(&other), origin("c2ln"), origin("")], [Some("deepseek"), Some(FAMILY), None]);
         assert!(matches!(taken("a".into(), &other), Part::Reasoning { opaque: None, .. }));
-        assert_eq!(block(&taken("a".into(), &other)), None);
+        assert!(block(&taken("a".into(), &other)).is_none());
     }
 }

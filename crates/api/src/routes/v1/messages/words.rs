@@ -6,7 +6,10 @@
 use polyphony_providers::registry::Registry;
 use serde_json::{Value, json};
 
-use super::{message_id, stop_reason, thoughts, tool_uses, usage};
+use super::{
+    answer::{self, Usage, message_id, stop_reason},
+    thoughts,
+};
 use crate::{
     error::Facts,
     routes::v1::{
@@ -83,22 +86,25 @@ impl Words {
     /// Closes all blocks with the signatures that have come, and adds those that show nothing.
     fn settle(&mut self, outcome: &Outcome, out: &mut String) {
         self.close(out);
-        let mut signed: Vec<Value> = thoughts::signed(outcome).collect();
+        let mut signed: Vec<answer::Block> = thoughts::signed(outcome).collect();
         for block in std::mem::take(&mut self.waiting) {
-            if let Some(at) = signed.iter().position(|signed| signed["thinking"] == block.thought.as_str())
-                && block.kind == Kind::Thinking
+            let is_its = |signed: &answer::Block| match signed {
+                answer::Block::Thinking { thinking, .. } => block.kind == Kind::Thinking && *thinking == block.thought,
+                _ => false,
+            };
+            if let Some(at) = signed.iter().position(is_its)
+                && let answer::Block::Thinking { signature, .. } = signed.remove(at)
             {
-                let signed = signed.remove(at);
-                sign(out, block.index, signed["signature"].as_str().unwrap_or_default());
+                sign(out, block.index, &signature);
             }
             stop(out, block.index);
         }
         for block in signed {
-            match block["type"].as_str() {
-                Some("redacted_thinking") => self.whole(out, &block, None),
-                Some("thinking") if block["thinking"] == "" => {
+            match block {
+                answer::Block::RedactedThinking { .. } => self.whole(out, &json!(block), None),
+                answer::Block::Thinking { thinking, signature } if thinking.is_empty() => {
                     let started = json!({"type": "thinking", "thinking": "", "signature": ""});
-                    let signature = json!({"type": "signature_delta", "signature": block["signature"]});
+                    let signature = json!({"type": "signature_delta", "signature": signature});
                     self.whole(out, &started, Some(&signature));
                 }
                 // It was shown together with another one, under which it can't be signed.
@@ -162,12 +168,14 @@ impl Teller for Words {
 
     fn end(&mut self, outcome: &Outcome, out: &mut String) {
         self.settle(outcome, out);
-        for (mut block, input) in tool_uses(outcome) {
+        for call in outcome.calls() {
+            let mut block = json!(answer::Block::of_call(call));
             block["input"] = json!({});
-            self.whole(out, &block, Some(&json!({"type": "input_json_delta", "partial_json": input})));
+            let input = json!({"type": "input_json_delta", "partial_json": call.arguments.as_str()});
+            self.whole(out, &block, Some(&input));
         }
         let delta = json!({"stop_reason": stop_reason(outcome), "stop_sequence": null});
-        named(out, &json!({"type": "message_delta", "delta": delta, "usage": usage(outcome)}));
+        named(out, &json!({"type": "message_delta", "delta": delta, "usage": Usage::of(outcome)}));
         named(out, &json!({"type": "message_stop"}));
     }
 

@@ -6,6 +6,7 @@ use polyphony_domain::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
@@ -17,8 +18,11 @@ use crate::{
 
 const FIELD: &str = "input";
 
-#[derive(Deserialize)]
+/// What is asked, and how it is to be answered.
+#[derive(Deserialize, ToSchema)]
 pub struct ResponsesRequest {
+    /// `provider/name`, a name or an id.
+    #[schema(example = "demo/demo")]
     model: String,
     input: Input,
     instructions: Option<String>,
@@ -35,54 +39,70 @@ pub struct ResponsesRequest {
     user: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// How hard to think: `none`, `minimal`, `low`, `medium` or `high`.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = OpenAiReasoning)]
 struct Reasoning {
     effort: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// How the text is to be.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = OpenAiTextOptions)]
 struct TextOptions {
     format: Option<Format>,
 }
 
-#[derive(Deserialize)]
+/// Shape that the text must have.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = OpenAiFormat)]
 enum Format {
     Text,
     JsonObject,
     JsonSchema { name: String, schema: Value, strict: Option<bool> },
 }
 
-#[derive(Deserialize)]
+/// A function of the caller's; what a provider runs itself is not offered.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = OpenAiTool)]
 enum ResponseTool {
     Function { name: String, description: Option<String>, parameters: Option<Value>, strict: Option<bool> },
 }
 
-#[derive(Deserialize)]
+/// `auto`, `none`, `required`, or a function.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = OpenAiToolChoice)]
 enum Choice {
     Word(String),
     Named { name: String },
 }
 
-#[derive(Deserialize)]
+/// A prompt, or items.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = OpenAiInput)]
 enum Input {
     Text(String),
     Items(Vec<Item>),
 }
 
-#[derive(Deserialize)]
+/// An item; a message may leave its type out.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = OpenAiInputItem)]
 enum Item {
     Typed(TypedItem),
     // A message may leave its type out.
     Plain { role: ItemRole, content: Content },
 }
 
-#[derive(Deserialize)]
+/// An item. Reasoning may be sent back; the conversation of `previous_response_id` has its own.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = OpenAiTypedItem)]
 enum TypedItem {
     Message { role: ItemRole, content: Content },
     FunctionCall { call_id: String, name: String, arguments: String },
@@ -90,8 +110,10 @@ enum TypedItem {
     Reasoning {},
 }
 
-#[derive(Clone, Copy, Deserialize)]
+/// Who speaks.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = OpenAiRole)]
 enum ItemRole {
     System,
     Developer,
@@ -99,15 +121,19 @@ enum ItemRole {
     Assistant,
 }
 
-#[derive(Deserialize)]
+/// Text, or parts.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = OpenAiContent)]
 enum Content {
     Text(String),
     Parts(Vec<ContentPart>),
 }
 
-#[derive(Deserialize)]
+/// A part of a message; only the user's may hold pictures and files.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = OpenAiContentPart)]
 enum ContentPart {
     InputText { text: String },
     OutputText { text: String },
@@ -170,8 +196,13 @@ fn add(conversation: &mut Conversation, item: TypedItem) -> Result<(), ApiError>
             (Role::Assistant, vec![call])
         }
         TypedItem::FunctionCallOutput { call_id, output } => {
-            let text = output.text()?;
-            (Role::User, vec![call::tool_result(conversation, call_id, text, false)])
+            // Pictures and documents stand beside the text.
+            let (texts, beside): (Vec<Part>, Vec<Part>) =
+                output.parts()?.into_iter().partition(|part| matches!(part, Part::Text { .. }));
+            let text = Message { role: Role::User, parts: texts, message_id: None, provider: None };
+            let text = text.texts().collect::<Vec<_>>().join("\n");
+            let result = call::tool_result(conversation, call_id, text, false);
+            (Role::User, [result].into_iter().chain(beside).collect())
         }
         TypedItem::Reasoning {} => return Ok(()),
     };
