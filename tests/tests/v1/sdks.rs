@@ -1,6 +1,10 @@
 //! The official SDKs work as they are.
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use polyphony_devstack::Sdks;
 use polyphony_tests::{Client, Deployment, Peer, REDACTED, SIGNATURE, THOUGHT, eventually};
@@ -11,12 +15,17 @@ use super::person;
 /// Runs a script with the SDKs at hand; what it said, if it failed.
 async fn run(script: &str, arguments: [String; 3]) -> Option<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk").join(script);
+    said(path, arguments.to_vec()).await.err().map(|said| format!("{script}: {said}"))
+}
+
+/// What a script says, in whichever way it ends.
+async fn said(path: PathBuf, arguments: Vec<String>) -> Result<String, String> {
     let output = tokio::task::spawn_blocking(move || {
         Sdks::install().unwrap().script(&path).unwrap().args(arguments).output().unwrap()
     });
     let output = output.await.unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    (!output.status.success()).then(|| format!("{script}: {said}"))
+    if output.status.success() { Ok(said) } else { Err(said) }
 }
 
 /// The model that signs its thoughts.
@@ -79,4 +88,35 @@ async fn the_official_sdks_come_again_when_they_are_told_to() {
     assert_eq!((python, node), (None, None));
     // Two answers and two streams of each; what was refused left nothing.
     assert_eq!(deployment.count("SELECT count(*) FROM events WHERE event_type = 'prompt_posted'").await, 8);
+}
+
+/// The blocks of a section of the README in this language.
+fn blocks<'a>(section: &'a str, language: &str) -> Vec<&'a str> {
+    let begin = format!("```{language}\n");
+    section.split(&begin).skip(1).map(|block| block.split("```").next().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_lines_of_the_readme_work() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md")).unwrap();
+    let section = readme.split("\n## ").find(|section| section.starts_with("Use it from an SDK\n")).unwrap();
+    let deployment = Deployment::new(&[]).await;
+    let all = deployment.start("all").await;
+    let person = Client::register(&all.url()).await;
+    let mut curl = Command::new("bash");
+    curl.args(["-c", blocks(section, "sh")[0]]);
+    curl.env("API", format!("{}/api/v1", all.url())).env("TOKEN", &person.token);
+    let output = tokio::task::spawn_blocking(move || curl.output().unwrap()).await.unwrap();
+    let token = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    assert!(token.starts_with("pat_"), "{token} {}", String::from_utf8_lossy(&output.stderr));
+    let scripts = blocks(section, "python");
+    assert_eq!(scripts.len(), 2);
+    for (n, script) in scripts.into_iter().enumerate() {
+        let script = script.replace("http://127.0.0.1:8080", &all.url()).replace("pat_…", &token);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{}-{n}.py", std::process::id()));
+        fs::write(&path, script).unwrap();
+        let said = said(path.clone(), vec![]).await;
+        fs::remove_file(path).unwrap();
+        assert!(said.as_ref().is_ok_and(|said| said.contains("You wrote “Hello!”")), "{said:?}");
+    }
 }
