@@ -49,8 +49,8 @@ async fn a_call_reads_as_much_on_a_day_of_two_thousand_turns_as_on_one_of_ten() 
     for (token, turns) in tokens.iter().zip([10, 2_000]) {
         // The first call opens the day.
         call(&deployment, token).await;
-        let newest =
-            "SELECT aggregate_id FROM events WHERE event_type = 'session_opened' ORDER BY position DESC LIMIT 1";
+        // The test itself must not read the log, which would count too.
+        let newest = "SELECT session_id::text FROM ops.answers ORDER BY answer_id DESC LIMIT 1";
         let session = deployment.text(newest).await.parse().unwrap();
         seed(&deployment, session, turns).await;
     }
@@ -60,5 +60,5 @@ async fn a_call_reads_as_much_on_a_day_of_two_thousand_turns_as_on_one_of_ten() 
     }
     let [short, long] = read[..] else { panic!("two days") };
     println!("rows of the log read by one call: {short} after 10 turns, {long} after 2,000");
-    assert!(short > 0 && long <= short + 8, "{short} {long}");
+    assert!(short > 0 && long <= short, "{short} {long}");
 }
