@@ -25,7 +25,7 @@ fn check(document: &Value, schema: &Value, value: &Value, place: &str) -> Result
         "boolean" => value.is_boolean(),
         "array" => value.is_array(),
         "object" => value.is_object(),
-        other => panic!("{other}"),
+        _ => false,
     };
     let is_right = match &schema["type"] {
         Value::Null => true,
@@ -112,5 +112,5 @@ fn checked(document: &Value, operation: &Value, status: u16, answer: &Value, pat
     };
     let schema = &described["content"]["application/json"]["schema"];
     assert!(!schema.is_null(), "{path} {status}");
-    check(document, schema, answer, path).unwrap_or_else(|wrong| panic!("{wrong} in {answer}"));
+    assert_eq!(check(document, schema, answer, path), Ok(()), "{answer}");
 }
