@@ -33,6 +33,10 @@ async function wholeAndStreamed() {
   assert.match(text, /and three\?.*I see 2 earlier message\(s\)/);
   assert.equal(whole.stop_reason, "end_turn");
   assert(whole.usage.input_tokens > 0 && whole.usage.output_tokens > 0);
+  // The SDK's other way to the same interface, and instructions in mid-conversation.
+  const told = messages.toSpliced(2, 0, { role: "system", content: "Answer in English." });
+  const beta = await client.beta.messages.create({ model: DEMO, max_tokens: 1000, messages: told, betas: ["x-2026"] });
+  assert.match(beta.content[0].text, /I see 3 earlier message\(s\)/);
   const bearer = new Anthropic({ ...options, apiKey: null, authToken: token });
   assert.equal((await ask({ messages, system }, bearer)).content[0].text, text);
 

@@ -55,6 +55,11 @@ def messages():
     assert events[0] == "message_start" and events[-2:] == ["message_delta", "message_stop"]
     assert events.count("content_block_start") == events.count("content_block_stop") == 1
 
+    # The SDK's other way to the same interface, and instructions in mid-conversation.
+    turns.insert(2, {"role": "system", "content": "Answer in English."})
+    beta = client.beta.messages.create(model=DEMO, max_tokens=1000, system="Be brief.", messages=turns, betas=["x-2026"])
+    assert "I see 3 earlier message(s)" in beta.content[0].text, beta
+
     short = client.messages.create(model=DEMO, max_tokens=3, messages=turns)
     assert short.stop_reason == "max_tokens", short
 

@@ -21,7 +21,7 @@ pub use self::{
     client::{Client, Event, Stream, read},
     cluster::{Cluster, Node},
     driver::{Asking, Person},
-    peer::{JSON, Peer, REDACTED, SAYS, SIGNATURE, THOUGHT},
+    peer::{JSON, MUSES, Peer, REDACTED, SAYS, SIGNATURE, THOUGHT},
     sampler::Sampler,
     seed::seed,
 };

@@ -21,12 +21,14 @@ pub use self::thinker::{REDACTED, SIGNATURE, THOUGHT};
 /// down the first three times that it is asked something. With tools at hand they call the first one before they say
 /// anything. `max_tokens` of 1 leaves the first word, and a stop sequence what stands before it.
 pub const SAYS: &str = "Green Tea";
+/// What `muser` thinks before it says anything.
+pub const MUSES: &str = "Let me see.";
 /// What they say when they are to write JSON.
 pub const JSON: &str = "{\"tea\": \"green\"}";
 /// How often `shy` is down: as often as a worker tries within one attempt.
 const SHYNESS: usize = 3;
 
-/// The server; its models are `lab/teller`, `lab/scribe`, `lab/broken`, `lab/broke`, `moody1/shy` to `moody4/shy` and,
+/// The server; its models are `lab/teller`, `lab/scribe`, `lab/broken`, `lab/broke`, `lab/muser`, which thinks in the open, `moody1/shy` to `moody4/shy` and,
 /// in Anthropic's dialect, `sage/claude-sonnet-4-5`.
 pub struct Peer {
     address: String,
@@ -86,10 +88,11 @@ async fn answer(State(asked): State<Asked>, Json(body): Json<Value>) -> Response
         }
         None => (choice(&json!({"content": text}), None), finish),
     };
+    let mused = if model == "muser" { choice(&json!({"reasoning_content": MUSES}), None) } else { String::new() };
     let end = choice(&json!({}), Some(finish));
     let usage =
         chunk(&json!({"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 2, "total_tokens": 13}}));
-    ([(header::CONTENT_TYPE, "text/event-stream")], said + &end + &usage + "data: [DONE]\n\n").into_response()
+    ([(header::CONTENT_TYPE, "text/event-stream")], mused + &said + &end + &usage + "data: [DONE]\n\n").into_response()
 }
 
 impl Peer {
@@ -117,7 +120,7 @@ impl Peer {
         // What is learnt of failures counts for all models of a provider.
         let moody = (1..=4).flat_map(|n| provider(&format!("MOODY{n}"), "compatible", &with_path, "shy"));
         let mut settings: Vec<(String, String)> = moody.collect();
-        settings.extend(provider("LAB", "compatible", &with_path, "teller,scribe,broken,broke"));
+        settings.extend(provider("LAB", "compatible", &with_path, "teller,scribe,broken,broke,muser"));
         settings.extend(provider("SAGE", "anthropic", &host, "claude-sonnet-4-5"));
         settings.push(("POLYPHONY_EGRESS__ALLOW".to_owned(), self.address.clone()));
         settings

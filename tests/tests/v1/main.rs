@@ -5,6 +5,7 @@ mod growth;
 mod open_webui;
 mod schema;
 mod sdks;
+mod thoughts;
 mod turns;
 
 use polyphony_tests::Client;

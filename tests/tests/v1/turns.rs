@@ -58,6 +58,12 @@ async fn what_is_wrong_is_refused_in_the_callers_words_and_leaves_nothing() {
     let before = deployment.count(EVENTS).await;
     let message = json!([{"role": "user", "content": "hi"}]);
     let hi = json!({"model": "demo/demo", "messages": message});
+    let input = json!({"model": "demo/demo", "input": "hi"});
+    let with = |body: &Value, field: &str, value: &Value| {
+        let mut body = body.clone();
+        body[field] = value.clone();
+        body.to_string()
+    };
     let unknown = json!({"model": "x", "messages": message});
     let numbered = json!({"model": "demo/demo", "messages": 3});
     for (path, session, body, status, code) in [
@@ -68,6 +74,14 @@ async fn what_is_wrong_is_refused_in_the_callers_words_and_leaves_nothing() {
         ("/chat/completions", Some("x".to_owned()), hi.to_string(), 404, "not_found"),
         ("/responses", None, json!({"model": "demo/demo"}).to_string(), 400, "validation_failed"),
         ("/nowhere", None, hi.to_string(), 404, "not_found"),
+        // What would change the answer is refused where it can't be done.
+        ("/chat/completions", None, with(&hi, "logprobs", &json!(true)), 400, "validation_failed"),
+        ("/chat/completions", None, with(&hi, "functions", &json!([{"name": "f"}])), 400, "validation_failed"),
+        ("/chat/completions", None, with(&hi, "audio", &json!({"voice": "x"})), 400, "validation_failed"),
+        ("/chat/completions", None, with(&hi, "web_search_options", &json!({})), 400, "validation_failed"),
+        ("/responses", None, with(&input, "background", &json!(true)), 400, "validation_failed"),
+        ("/responses", None, with(&input, "conversation", &json!("conv_1")), 400, "validation_failed"),
+        ("/responses", None, with(&input, "tools", &json!([{"type": "web_search"}])), 400, "validation_failed"),
     ] {
         let request = token.request(Method::POST, &format!("/v1{path}")).header("content-type", "application/json");
         let request = if let Some(id) = session { request.header("x-session-id", id) } else { request };
@@ -75,9 +89,12 @@ async fn what_is_wrong_is_refused_in_the_callers_words_and_leaves_nothing() {
         assert_eq!((got.as_u16(), answer["error"]["code"].as_str()), (status, Some(code)), "{path} {body}: {answer}");
         assert!(answer["error"]["message"].is_string() && answer.get("success").is_none(), "{answer}");
     }
+    let search = json!([{"type": "web_search_20250305", "name": "web_search"}]);
+    let searching = json!({"model": "demo/demo", "max_tokens": 1, "messages": message, "tools": search});
     for (body, status, kind) in [
         (hi, 400, "invalid_request_error"),
         (json!({"model": "x", "max_tokens": 1, "messages": message}), 404, "not_found_error"),
+        (searching, 400, "invalid_request_error"),
     ] {
         let response = token.request(Method::POST, "/v1/messages").json(&body).send().await.unwrap();
         let id = response.headers()["request-id"].to_str().unwrap().to_owned();

@@ -227,6 +227,25 @@ pub fn tool_choice(word: &str) -> Result<ToolChoice, ApiError> {
     }
 }
 
+/// What would change the answer, and can't be done here, is not passed over.
+///
+/// # Errors
+/// `VALIDATION_FAILED` for the first field that is asked for.
+pub fn refuse(fields: &[(&str, bool)]) -> Result<(), ApiError> {
+    let asked = fields.iter().find(|(_, is_asked)| *is_asked);
+    asked.map_or(Ok(()), |(field, _)| Err(ApiError::invalid(field, "is not offered here")))
+}
+
+/// How hard to think, in our word: the SDKs have two above the highest.
+pub fn effort(word: String) -> String {
+    if ["xhigh", "max"].contains(&word.as_str()) { "high".to_owned() } else { word }
+}
+
+/// Whether a field holds something.
+pub fn is_given(field: Option<&Value>) -> bool {
+    matches!(field, Some(value) if !value.is_null())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

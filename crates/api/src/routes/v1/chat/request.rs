@@ -33,6 +33,7 @@ pub struct ChatRequest {
     seed: Option<i64>,
     presence_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
+    /// `none`, `minimal`, `low`, `medium` or `high`; `xhigh` and `max` are taken as `high`.
     reasoning_effort: Option<String>,
     /// The same, as some clients write it.
     reasoning: Option<Reasoning>,
@@ -44,6 +45,13 @@ pub struct ChatRequest {
     n: Option<u32>,
     /// Whom the caller asks for: each user has a session of one's own for each day.
     user: Option<ChatUser>,
+    /// The same, by its newer name.
+    safety_identifier: Option<String>,
+    /// Not offered; nor are the next three.
+    logprobs: Option<bool>,
+    functions: Option<Value>,
+    audio: Option<Value>,
+    web_search_options: Option<Value>,
 }
 
 /// A user, by an id or with one.
@@ -291,6 +299,13 @@ impl ChatRequest {
         if self.n.is_some_and(|n| n != 1) {
             return Err(ApiError::invalid("n", "must be 1"));
         }
+        let is_given = |field: &Option<Value>| call::is_given(field.as_ref());
+        call::refuse(&[
+            ("logprobs", self.logprobs == Some(true)),
+            ("functions", is_given(&self.functions)),
+            ("audio", is_given(&self.audio)),
+            ("web_search_options", is_given(&self.web_search_options)),
+        ])?;
         if self.messages.is_empty() {
             return Err(ApiError::invalid("messages", "must not be empty"));
         }
@@ -319,7 +334,7 @@ impl ChatRequest {
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             seed: self.seed,
-            reasoning_effort: self.reasoning_effort.or_else(|| self.reasoning?.effort),
+            reasoning_effort: self.reasoning_effort.or_else(|| self.reasoning?.effort).map(call::effort),
             response_format,
             parallel_tool_calls: self.parallel_tool_calls,
         };
@@ -333,7 +348,7 @@ impl ChatRequest {
             Some(Choice::Word(word)) => Some(call::tool_choice(&word)?),
         };
         let tools: Vec<Tool> = tools.collect();
-        let user = self.user.map(|(ChatUser::Id(id) | ChatUser::Person { id })| id);
+        let user = self.user.map(|(ChatUser::Id(id) | ChatUser::Person { id })| id).or(self.safety_identifier);
         Ok(Call { model: self.model, conversation, params, tools, tool_choice, user, follows: None })
     }
 }

@@ -39,6 +39,8 @@ pub struct MessagesRequest {
     thinking: Option<Thinking>,
     output_config: Option<OutputConfig>,
     metadata: Option<Metadata>,
+    /// Not offered.
+    mcp_servers: Option<Value>,
 }
 
 /// A message.
@@ -56,6 +58,7 @@ struct Turn {
 enum TurnRole {
     User,
     Assistant,
+    System,
 }
 
 /// Text, or blocks.
@@ -118,7 +121,8 @@ enum Source {
 struct MessageTool {
     name: String,
     description: Option<String>,
-    input_schema: Value,
+    /// Needed: a tool without one is the provider's own.
+    input_schema: Option<Value>,
 }
 
 /// `auto`, `any`, `none`, or `tool` with its name.
@@ -131,7 +135,7 @@ struct Choice {
     disable_parallel_tool_use: Option<bool>,
 }
 
-/// `enabled` with a budget, `adaptive`, or `disabled`.
+/// `enabled` with a budget, `adaptive`, `between_tools`, or `disabled`.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = AnthropicThinking)]
 struct Thinking {
@@ -167,7 +171,9 @@ impl Thinking {
     /// The effort that is the nearest to what is asked; none where it isn't to think.
     fn effort(self, asked: Option<String>) -> Option<String> {
         let word = match (self.kind.as_str(), self.budget_tokens.unwrap_or_default()) {
-            ("adaptive", _) => return asked.or_else(|| Some("high".to_owned())),
+            ("adaptive" | "between_tools", _) => {
+                return Some(asked.map_or_else(|| "high".to_owned(), call::effort));
+            }
             ("enabled", 0..4_096) => "low",
             ("enabled", 4_096..16_384) => "medium",
             ("enabled", _) => "high",
@@ -270,6 +276,7 @@ impl MessagesRequest {
     /// # Errors
     /// `VALIDATION_FAILED` for what can't be offered or understood.
     pub fn into_call(self) -> Result<Call, ApiError> {
+        call::refuse(&[("mcp_servers", call::is_given(self.mcp_servers.as_ref()))])?;
         let mut conversation = Conversation::default();
         if let Some(system) = self.system {
             conversation.system = Some(system.text("system")?).filter(|text| !text.is_empty()).map(Into::into);
@@ -278,6 +285,11 @@ impl MessagesRequest {
             let role = match role {
                 TurnRole::User => Role::User,
                 TurnRole::Assistant => Role::Assistant,
+                TurnRole::System => {
+                    let text = content.text("an instruction")?;
+                    conversation.messages.push(Message::text(Role::System, text));
+                    continue;
+                }
             };
             let blocks = content.blocks();
             let provider = blocks.iter().find_map(origin).map(str::to_owned);
@@ -311,8 +323,12 @@ impl MessagesRequest {
             parallel_tool_calls: is_single.then_some(false),
             ..Params::default()
         };
-        let tools = self.tools.into_iter().flatten();
-        let tools = tools.map(|tool| call::tool(tool.name, tool.description, Some(tool.input_schema), None)).collect();
+        let tool = |tool: MessageTool| {
+            let own =
+                || ApiError::invalid("tools", "a tool needs its input_schema: those of providers are not offered");
+            Ok(call::tool(tool.name, tool.description, Some(tool.input_schema.ok_or_else(own)?), None))
+        };
+        let tools = self.tools.into_iter().flatten().map(tool).collect::<Result<_, ApiError>>()?;
         let user = self.metadata.and_then(|metadata| metadata.user_id);
         Ok(Call { model: self.model, conversation, params, tools, tool_choice, user, follows: None })
     }

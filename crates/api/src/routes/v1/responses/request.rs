@@ -36,10 +36,17 @@ pub struct ResponsesRequest {
     tools: Option<Vec<ResponseTool>>,
     tool_choice: Option<Choice>,
     parallel_tool_calls: Option<bool>,
+    /// Whom the caller asks for: each user has a session of one's own for each day.
     user: Option<String>,
+    /// The same, by its newer name.
+    safety_identifier: Option<String>,
+    /// Not offered; nor are the next two.
+    background: Option<bool>,
+    conversation: Option<Value>,
+    prompt: Option<Value>,
 }
 
-/// How hard to think: `none`, `minimal`, `low`, `medium` or `high`.
+/// How hard to think: `none`, `minimal`, `low`, `medium` or `high`; `xhigh` and `max` are taken as `high`.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = OpenAiReasoning)]
 struct Reasoning {
@@ -227,6 +234,11 @@ impl ResponsesRequest {
     /// # Errors
     /// `VALIDATION_FAILED` for what can't be offered or understood.
     pub fn into_call(self, before: Conversation) -> Result<Call, ApiError> {
+        call::refuse(&[
+            ("background", self.background == Some(true)),
+            ("conversation", call::is_given(self.conversation.as_ref())),
+            ("prompt", call::is_given(self.prompt.as_ref())),
+        ])?;
         let mut conversation = before;
         if let Some(instructions) = self.instructions.filter(|text| !text.is_empty()) {
             call::add_system(&mut conversation, &instructions);
@@ -255,7 +267,7 @@ impl ResponsesRequest {
             temperature: self.temperature,
             top_p: self.top_p,
             max_tokens: self.max_output_tokens,
-            reasoning_effort: self.reasoning.and_then(|reasoning| reasoning.effort),
+            reasoning_effort: self.reasoning.and_then(|reasoning| reasoning.effort).map(call::effort),
             response_format,
             parallel_tool_calls: self.parallel_tool_calls,
             ..Params::default()
@@ -270,6 +282,7 @@ impl ResponsesRequest {
             Some(Choice::Named { name }) => Some(ToolChoice::Named(name)),
             Some(Choice::Word(word)) => Some(call::tool_choice(&word)?),
         };
-        Ok(Call { model: self.model, conversation, params, tools, tool_choice, user: self.user, follows: None })
+        let user = self.user.or(self.safety_identifier);
+        Ok(Call { model: self.model, conversation, params, tools, tool_choice, user, follows: None })
     }
 }
