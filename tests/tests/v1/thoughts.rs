@@ -1,6 +1,6 @@
 //! Thoughts that nobody signed: they are shown, and go back to the provider that they came from and to no other.
 
-use polyphony_tests::{Client, Deployment, MUSES, Peer, SAYS, read};
+use polyphony_tests::{Client, Deployment, MUSES, Peer, SAYS, SIGNATURE, read};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ async fn unsigned_thoughts_are_marked_and_go_to_no_other_provider() {
     let peer = Peer::start().await;
     let deployment = Deployment::with_peer(&peer).await;
     let all = deployment.start("all").await;
-    let (_, token) = person(&all.url()).await;
+    let (person, token) = person(&all.url()).await;
     let question = json!({"role": "user", "content": "The weather?"});
     let tool = json!({"name": "weather", "input_schema": {"type": "object", "properties": {}}});
     let mut body = json!({"model": "lab/muser", "max_tokens": 2000, "messages": [question], "tools": [tool]});
@@ -67,6 +67,20 @@ async fn unsigned_thoughts_are_marked_and_go_to_no_other_provider() {
     let kinds: Vec<&str> = blocks.iter().map(|block| block["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["thinking", "text", "redacted_thinking", "tool_use"]);
     assert_eq!(order.join(" "), "+0 +1 -0 -1 +2 -2 +3 -3");
+
+    // Where another model takes over, it is that one's thought.
+    let (_, models) = person.call(Method::GET, "/models?provider=lab", None).await;
+    let broken = models["data"].as_array().unwrap().iter().find(|model| model["name"] == "broken").unwrap();
+    let config = format!("/models/{}/config", broken["id"].as_str().unwrap());
+    for (fallback, signature) in [("sage/claude-sonnet-4-5", SIGNATURE), ("lab/muser", "polyphony/lab")] {
+        let settings = json!({"fallback_model_ids": [fallback]});
+        assert_eq!(person.call(Method::PUT, &config, Some(settings)).await.0, 200);
+        let mut failing = body.clone();
+        failing["model"] = "lab/broken".into();
+        let (blocks, _) = streamed(&token, &failing).await;
+        assert_eq!(blocks[0]["signature"], signature, "{fallback}");
+        assert_eq!(ask(&token, "/v1/messages", &failing).await["content"][0]["signature"], signature, "{fallback}");
+    }
 
     // What comes back is shown to nobody else: the model that checks signatures would refuse it.
     let result = json!({"type": "tool_result", "tool_use_id": whole["content"][1]["id"], "content": "rain"});

@@ -38,7 +38,7 @@ struct Block {
 pub struct Words {
     id: String,
     model: String,
-    /// What stands for a signature; none where a real one is waited for.
+    /// What stands for a signature; none where the end is waited for.
     mark: Option<String>,
     /// The block that is written to.
     open: Option<Block>,
@@ -92,9 +92,11 @@ impl Words {
                 answer::Block::Thinking { thinking, .. } => block.kind == Kind::Thinking && *thinking == block.thought,
                 _ => false,
             };
-            if let Some(at) = signed.iter().position(is_its)
-                && let answer::Block::Thinking { signature, .. } = signed.remove(at)
-            {
+            let signature = match signed.iter().position(is_its).map(|at| signed.remove(at)) {
+                Some(answer::Block::Thinking { signature, .. }) => signature,
+                _ => thoughts::mark(&outcome.record.model.provider),
+            };
+            if block.kind == Kind::Thinking {
                 sign(out, block.index, &signature);
             }
             stop(out, block.index);
@@ -156,6 +158,11 @@ impl Teller for Words {
         });
         named(out, &json!({"type": "message_start", "message": message}));
         named(out, &json!({"type": "ping"}));
+    }
+
+    fn restart(&mut self) {
+        // Whose the thoughts are is known at the end.
+        self.mark = None;
     }
 
     fn text(&mut self, piece: &str, out: &mut String) {
