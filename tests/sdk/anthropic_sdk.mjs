@@ -129,7 +129,7 @@ async function errors() {
 
 async function retries() {
   const asked = { model: "moody4/shy", max_tokens: 10, messages: user("Are you there, anthropic of Node?") };
-  assert.equal((await client.messages.create(asked, { maxRetries: 2 })).content[0].text, "Green Tea");
+  assert.equal((await client.messages.create(asked, { maxRetries: 4 })).content[0].text, "Green Tea");
   asked.messages[0].content = "And now, anthropic of Node?";
   assert.equal((await raises(Anthropic.InternalServerError, () => client.messages.create(asked))).status, 502);
 }

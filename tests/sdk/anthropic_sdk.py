@@ -152,7 +152,7 @@ def errors():
 def retries():
     turns = [{"role": "user", "content": "Are you there, anthropic of Python?"}]
     options = {"model": "moody2/shy", "max_tokens": 10, "messages": turns}
-    assert client.with_options(max_retries=2).messages.create(**options).content[0].text == "Green Tea"
+    assert client.with_options(max_retries=4).messages.create(**options).content[0].text == "Green Tea"
     turns[0]["content"] = "And now, anthropic of Python?"
     error = raises(anthropic.InternalServerError, "api_error", lambda: client.messages.create(**options))
     assert error.status_code == 502

@@ -144,7 +144,7 @@ async function errors() {
 
 async function retries() {
   const asked = { model: "moody3/shy", messages: user("Are you there, openai of Node?") };
-  const { choices } = await completions.create(asked, { maxRetries: 2 });
+  const { choices } = await completions.create(asked, { maxRetries: 4 });
   assert.equal(choices[0].message.content, "Green Tea");
   asked.messages[0].content = "And now, openai of Node?";
   assert.equal((await raises(OpenAI.InternalServerError, () => completions.create(asked))).status, 502);
@@ -205,4 +205,27 @@ async function responses() {
   await refused(OpenAI.NotFoundError, "model_not_found", () => ask({ model: "nobody" }));
 }
 
-await run(models, wholeAndStreamed, bounds, json, tools, pictures, errors, retries, aborts, responses);
+async function thoughts() {
+  const given = { model: "sage/claude-sonnet-4-5", reasoning: { effort: "low" } };
+  const whole = await client.responses.create({ ...given, input: "Tea?" });
+  const streamed = await client.responses.stream({ ...given, input: "Tea?" }).finalResponse();
+  for (const { output } of [whole, streamed]) {
+    assert.deepEqual(output.map((item) => item.type), ["reasoning", "message"]);
+    assert.equal(output[0].summary[0].text, "Tea is a plant.");
+  }
+  // What was signed goes back with the answer that it belongs to.
+  const next = await client.responses.create({ ...given, input: "More?", previous_response_id: whole.id });
+  assert.equal(next.output_text, "Green Tea");
+  const said = [...user("Tea?"), ...whole.output, ...user("More?")];
+  assert.equal((await client.responses.create({ ...given, input: said })).output_text, "Green Tea");
+
+  const chat = { model: given.model, messages: user("Tea?"), reasoning_effort: "low" };
+  const chunks = await all(completions.create({ ...chat, stream: true }));
+  assert.equal(chunks.map((chunk) => chunk.choices[0].delta.reasoning_content ?? "").join(""), "Tea is a plant.");
+  const { message } = (await completions.create(chat)).choices[0];
+  assert.equal(message.reasoning_content, "Tea is a plant.");
+  const again = await completions.create({ ...chat, messages: [...chat.messages, message, ...user("More?")] });
+  assert.equal(again.choices[0].message.content, "Green Tea");
+}
+
+await run(models, wholeAndStreamed, bounds, json, tools, pictures, thoughts, errors, retries, aborts, responses);

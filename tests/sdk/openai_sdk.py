@@ -155,7 +155,7 @@ def errors():
 
 def retries():
     messages = [{"role": "user", "content": "Are you there, openai of Python?"}]
-    patient = client.with_options(max_retries=2)
+    patient = client.with_options(max_retries=4)
     answer = patient.chat.completions.create(model="moody1/shy", messages=messages)
     assert answer.choices[0].message.content == "Green Tea", answer
     messages[0]["content"] = "And now, openai of Python?"
@@ -230,6 +230,30 @@ def responses():
     raises(openai.NotFoundError, "model_not_found", lambda: client.responses.create(model="nobody", input="x"))
 
 
-for test in [models, completions, bounds, json_mode, tools, pictures, errors, retries, aborts, responses]:
+def thoughts():
+    options = {"model": "sage/claude-sonnet-4-5", "reasoning": {"effort": "low"}}
+    with client.responses.stream(**options, input="Tea?") as stream:
+        kinds = [event.type for event in stream]
+        streamed = stream.get_final_response()
+    assert kinds.index("response.reasoning_summary_text.done") < kinds.index("response.output_text.delta")
+    whole = client.responses.create(**options, input="Tea?")
+    for response in [whole, streamed]:
+        assert [item.type for item in response.output] == ["reasoning", "message"], response
+        assert response.output[0].summary[0].text == "Tea is a plant."
+    # What was signed goes back with the answer that it belongs to.
+    assert client.responses.create(**options, input="More?", previous_response_id=whole.id).output_text == "Green Tea"
+    said = [{"role": "user", "content": "Tea?"}, *whole.output, {"role": "user", "content": "More?"}]
+    assert client.responses.create(**options, input=said).output_text == "Green Tea"
+
+    chat = {"model": options["model"], "messages": [{"role": "user", "content": "Tea?"}], "reasoning_effort": "low"}
+    chunks = list(client.chat.completions.create(**chat, stream=True))
+    thought = "".join(getattr(chunk.choices[0].delta, "reasoning_content", None) or "" for chunk in chunks)
+    message = client.chat.completions.create(**chat).choices[0].message
+    assert thought == message.reasoning_content == "Tea is a plant.", chunks
+    chat["messages"] += [message, {"role": "user", "content": "More?"}]
+    assert client.chat.completions.create(**chat).choices[0].message.content == "Green Tea"
+
+
+for test in [models, completions, bounds, json_mode, tools, pictures, thoughts, errors, retries, aborts, responses]:
     test()
     print(test.__name__)

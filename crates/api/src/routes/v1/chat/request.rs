@@ -18,6 +18,7 @@ use crate::{
 
 /// A conversation, and how it is to be answered.
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"model": "demo/demo", "messages": [{"role": "user", "content": "Hello!"}]}))]
 pub struct ChatRequest {
     /// `provider/name`, a name or an id.
     #[schema(example = "demo/demo")]

@@ -21,6 +21,7 @@ const FIELD: &str = "messages";
 
 /// A conversation, and how it is to be answered.
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"model": "demo/demo", "max_tokens": 1000, "messages": [{"role": "user", "content": "Hello!"}]}))]
 pub struct MessagesRequest {
     /// `provider/name`, a name or an id.
     #[schema(example = "demo/demo")]

@@ -20,6 +20,7 @@ const FIELD: &str = "input";
 
 /// What is asked, and how it is to be answered.
 #[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"model": "demo/demo", "input": "Hello!"}))]
 pub struct ResponsesRequest {
     /// `provider/name`, a name or an id.
     #[schema(example = "demo/demo")]
