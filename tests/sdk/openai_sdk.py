@@ -1,11 +1,13 @@
-"""The official SDK of OpenAI against a running product: address and token come as arguments."""
+"""The official SDK of OpenAI against a running product: address, token and a session come as arguments."""
 
+import json
 import sys
 
 import openai
 from openai import OpenAI
+from pydantic import BaseModel
 
-base, token = sys.argv[1:]
+base, token, session = sys.argv[1:]
 client = OpenAI(base_url=f"{base}/v1", api_key=token, max_retries=0, timeout=60)
 DEMO = "demo/demo"
 WEATHER = {
@@ -70,6 +72,38 @@ def completions():
     assert all(chunk.usage is None and chunk.choices for chunk in plain)
 
 
+def bounds():
+    messages = [{"role": "user", "content": "Tea?"}]
+
+    def ask(**options):
+        return client.chat.completions.create(model="lab/teller", messages=messages, **options).choices[0]
+
+    short = ask(max_completion_tokens=1)
+    assert (short.finish_reason, short.message.content) == ("length", "Green"), short
+    assert ask(max_tokens=1).finish_reason == "length"
+    for stop in ["Tea", ["x", "Tea"]]:
+        stopped = ask(stop=stop)
+        assert (stopped.finish_reason, stopped.message.content) == ("stop", "Green "), stopped
+
+
+class Tea(BaseModel):
+    tea: str
+
+
+def json_mode():
+    messages = [{"role": "user", "content": "As JSON?"}]
+    options = {"model": "lab/teller", "messages": messages}
+    whole = client.chat.completions.create(**options, response_format={"type": "json_object"})
+    assert json.loads(whole.choices[0].message.content) == {"tea": "green"}, whole
+    parsed = client.chat.completions.parse(**options, response_format=Tea)
+    assert parsed.choices[0].message.parsed == Tea(tea="green"), parsed
+    assert client.responses.parse(model="lab/teller", input="As JSON?", text_format=Tea).output_parsed == Tea(tea="green")
+    # Who can't keep to a schema says so before it is asked.
+    options["model"] = DEMO
+    refused = lambda: client.chat.completions.parse(**options, response_format=Tea)
+    assert raises(openai.BadRequestError, "validation_failed", refused).param == "response_format"
+
+
 def tools():
     messages = [{"role": "user", "content": "The weather in Köln?"}]
     first = client.chat.completions.create(model="lab/teller", messages=messages, tools=[WEATHER], tool_choice="auto")
@@ -94,6 +128,9 @@ def pictures():
     content = [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": PICTURE}}]
     messages = [{"role": "user", "content": content}]
     assert client.chat.completions.create(model="lab/teller", messages=messages).choices[0].message.content == "Green Tea"
+    content[1]["image_url"]["url"] = "data:image/png;base64,***"
+    wrong = lambda: client.chat.completions.create(model="lab/teller", messages=messages)
+    raises(openai.BadRequestError, "validation_failed", wrong)
 
 
 def errors():
@@ -114,6 +151,31 @@ def errors():
     assert error.response.headers["x-should-retry"] == "false"
     # A stream that fails says so; it never just ends.
     raises(openai.APIError, "insufficient_quota", lambda: list(ask(model="lab/broke", stream=True)))
+
+
+def retries():
+    messages = [{"role": "user", "content": "Are you there, openai of Python?"}]
+    patient = client.with_options(max_retries=4)
+    answer = patient.chat.completions.create(model="moody1/shy", messages=messages)
+    assert answer.choices[0].message.content == "Green Tea", answer
+    messages[0]["content"] = "And now, openai of Python?"
+    ask = lambda: client.chat.completions.create(model="moody1/shy", messages=messages)
+    assert raises(openai.InternalServerError, "provider_error", ask).status_code == 502
+
+
+def aborts():
+    messages = [{"role": "user", "content": "long"}]
+    headers = {"X-Session-Id": session}
+    options = {"model": "demo-n300-i10", "messages": messages, "extra_headers": headers}
+    with client.chat.completions.create(**options, stream=True) as stream:
+        for chunk in stream:
+            if chunk.choices[0].delta.content:
+                break
+    try:
+        client.chat.completions.create(**options, timeout=0.5)
+        raise AssertionError("it was not too slow")
+    except openai.APITimeoutError:
+        pass
 
 
 def responses():
@@ -151,6 +213,15 @@ def responses():
     assert "response.function_call_arguments.done" in kinds
     assert streamed.output[-1].arguments == '{"city": "Köln"}'
 
+    # Or with everything that was said, instead of the id.
+    said = [{"role": "user", "content": "The weather in Köln?"}, *called.output, result]
+    assert client.responses.create(model="lab/teller", input=said, tools=[tool]).output_text == "Green Tea"
+    short = client.responses.create(model=DEMO, input="remember seven", max_output_tokens=3)
+    assert (short.status, short.incomplete_details.reason) == ("incomplete", "max_output_tokens"), short
+    picture = {"type": "input_image", "detail": "auto", "image_url": PICTURE}
+    seen = [{"role": "user", "content": [{"type": "input_text", "text": "What is it?"}, picture]}]
+    assert client.responses.create(model="lab/teller", input=seen).output_text == "Green Tea"
+
     raises(
         openai.BadRequestError,
         "validation_failed",
@@ -159,6 +230,30 @@ def responses():
     raises(openai.NotFoundError, "model_not_found", lambda: client.responses.create(model="nobody", input="x"))
 
 
-for test in [models, completions, tools, pictures, errors, responses]:
+def thoughts():
+    options = {"model": "sage/claude-sonnet-4-5", "reasoning": {"effort": "low"}}
+    with client.responses.stream(**options, input="Tea?") as stream:
+        kinds = [event.type for event in stream]
+        streamed = stream.get_final_response()
+    assert kinds.index("response.reasoning_summary_text.done") < kinds.index("response.output_text.delta")
+    whole = client.responses.create(**options, input="Tea?")
+    for response in [whole, streamed]:
+        assert [item.type for item in response.output] == ["reasoning", "message"], response
+        assert response.output[0].summary[0].text == "Tea is a plant."
+    # What was signed goes back with the answer that it belongs to.
+    assert client.responses.create(**options, input="More?", previous_response_id=whole.id).output_text == "Green Tea"
+    said = [{"role": "user", "content": "Tea?"}, *whole.output, {"role": "user", "content": "More?"}]
+    assert client.responses.create(**options, input=said).output_text == "Green Tea"
+
+    chat = {"model": options["model"], "messages": [{"role": "user", "content": "Tea?"}], "reasoning_effort": "low"}
+    chunks = list(client.chat.completions.create(**chat, stream=True))
+    thought = "".join(getattr(chunk.choices[0].delta, "reasoning_content", None) or "" for chunk in chunks)
+    message = client.chat.completions.create(**chat).choices[0].message
+    assert thought == message.reasoning_content == "Tea is a plant.", chunks
+    chat["messages"] += [message, {"role": "user", "content": "More?"}]
+    assert client.chat.completions.create(**chat).choices[0].message.content == "Green Tea"
+
+
+for test in [models, completions, bounds, json_mode, tools, pictures, thoughts, errors, retries, aborts, responses]:
     test()
     print(test.__name__)

@@ -11,6 +11,7 @@ pub mod nemesis;
 mod peer;
 pub mod rough;
 mod sampler;
+mod seed;
 
 use std::collections::HashMap;
 
@@ -20,8 +21,9 @@ pub use self::{
     client::{Client, Event, Stream, read},
     cluster::{Cluster, Node},
     driver::{Asking, Person},
-    peer::{Peer, SAYS},
+    peer::{JSON, MUSES, Peer, REDACTED, SAYS, SIGNATURE, THOUGHT},
     sampler::Sampler,
+    seed::seed,
 };
 
 /// A database, a message bus and an analytics database of one's own.
@@ -45,7 +47,8 @@ impl Deployment {
     /// With a provider of the test's own.
     pub async fn with_peer(peer: &Peer) -> Self {
         let settings = peer.settings();
-        let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let settings: Vec<(&str, &str)> =
+            settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         Self::new(&settings).await
     }
 

@@ -44,6 +44,8 @@ pub struct Facts {
     pub message: String,
     /// The field that was refused.
     pub field: Option<String>,
+    /// Whether an answer was asked for, and this is how it ended.
+    pub is_end: bool,
 }
 
 /// A refusal or failure.
@@ -56,14 +58,16 @@ pub struct ApiError {
     retry_after: Option<Duration>,
     /// Another request with the same idempotency key was quicker: its answer is the answer.
     lost_race: bool,
+    /// An answer was asked for, and this is how it ended.
+    is_end: bool,
     /// What is logged; never sent.
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl ApiError {
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { status, code, message, details: Map::new(), retry_after: None, lost_race: false, source: None }
+        let (message, details) = (message.into(), Map::new());
+        Self { status, code, message, details, retry_after: None, lost_race: false, is_end: false, source: None }
     }
 
     /// A field has a value that it can't have.
@@ -78,7 +82,7 @@ impl ApiError {
     pub fn facts(&self) -> Facts {
         let fields = self.details.get("fields").and_then(Value::as_object);
         let field = fields.and_then(|fields| fields.keys().next().cloned());
-        Facts { status: self.status, code: self.code, message: self.message.clone(), field }
+        Facts { status: self.status, code: self.code, message: self.message.clone(), field, is_end: self.is_end }
     }
 
     /// A model can't do what is asked.
@@ -171,7 +175,7 @@ impl ApiError {
             "PROVIDER_TIMEOUT" => (StatusCode::GATEWAY_TIMEOUT, "PROVIDER_TIMEOUT"),
             _ => (StatusCode::BAD_GATEWAY, "PROVIDER_ERROR"),
         };
-        Self::new(status, code, message)
+        Self { is_end: true, ..Self::new(status, code, message) }
     }
 }
 

@@ -9,7 +9,7 @@ use polyphony_domain::{
     ids::{AccountId, AnswerId, SessionId, TurnId},
     record::{Cursor, StoredEvent},
     session::{Session, SessionEvent},
-    turn::{Turn, TurnEvent},
+    turn::{Prompt, Turn, TurnEvent},
 };
 use serde_json::Value;
 use sqlx::Row;
@@ -209,6 +209,32 @@ impl Store {
             fold(&mut loaded, event)?;
         }
         Ok((loaded.aggregate, loaded.version))
+    }
+
+    /// Folds a session with this turn alone, as far as the answers of the turn can be made from that: its prompt brought
+    /// the whole conversation. `None` for a turn that goes on from those before it, or that isn't of this session.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreadable`] for an event that this build doesn't know.
+    pub async fn stateless_log(&self, session: SessionId, turn: TurnId) -> Result<Option<SessionLog>, StoreError> {
+        // Most turns go on from others, and are read with them: they cost no more here than this look.
+        let brings = "SELECT EXISTS (SELECT FROM events WHERE aggregate_type = 'turn' AND aggregate_id = $1 \
+                      AND sequence = 1 AND (payload #>> '{prompt_posted,given}') IS NOT NULL)";
+        let brings: bool = sqlx::query(brings).bind(turn.to_string()).fetch_one(&self.pool).await?.try_get(0)?;
+        if !brings {
+            return Ok(None);
+        }
+        let (aggregate, version) = self.load::<Turn>(turn.as_uuid()).await?;
+        let is_whole = |prompt: &Prompt| prompt.session_id == session && prompt.quote.is_none();
+        if !aggregate.prompt.as_ref().is_some_and(is_whole) {
+            return Ok(None);
+        }
+        let (session, at) = self.load::<Session>(session.as_uuid()).await?;
+        Ok(Some(SessionLog {
+            session: Versioned { aggregate: session, version: at },
+            turns: BTreeMap::from([(turn, Versioned { aggregate, version })]),
+            ..SessionLog::default()
+        }))
     }
 
     /// The turn that was posted last in a session's conversation.

@@ -143,6 +143,11 @@ impl Registry {
         Catalog::new(|provider| self.providers.contains_key(provider), declared)
     }
 
+    /// Whether the models of a provider sign their thoughts as Anthropic's do.
+    pub fn signs_thoughts(&self, provider: &str) -> bool {
+        self.providers.get(provider).is_some_and(|provider| matches!(provider.kind, Kind::Anthropic))
+    }
+
     /// The adapter of a provider.
     pub fn adapter(&self, provider: &str) -> Option<Arc<dyn Adapter>> {
         self.providers.get(provider).map(|provider| provider.adapter.clone())

@@ -2,26 +2,37 @@
 //! idempotency key, unique names of operations.
 
 use utoipa::{
-    PartialSchema, ToSchema,
+    ToSchema,
     openapi::{
         Content, OpenApi, Ref, RefOr, Required, Response,
         path::{Operation, Parameter, ParameterBuilder, ParameterIn},
         response::ResponseBuilder,
-        schema::{ObjectBuilder, Type},
+        schema::{ObjectBuilder, Schema, Type},
     },
 };
 
-use crate::error::ErrorEnvelope;
+use crate::{
+    error::ErrorEnvelope,
+    routes::v1::{AnthropicError, OpenAiError},
+};
 
 /// Completes the document that the routes make.
 pub fn complete(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
-    let mut schemas = vec![(ErrorEnvelope::name().into_owned(), ErrorEnvelope::schema())];
-    ErrorEnvelope::schemas(&mut schemas);
+    let mut schemas = vec![];
+    add::<ErrorEnvelope>(&mut schemas);
+    add::<OpenAiError>(&mut schemas);
+    add::<AnthropicError>(&mut schemas);
     components.schemas.extend(schemas);
     for (status, meaning) in ERRORS {
-        components.responses.insert((*status).to_owned(), RefOr::T(error(meaning)));
+        components.responses.insert((*status).to_owned(), RefOr::T(error::<ErrorEnvelope>(meaning)));
     }
+    let of_sdks = [error::<OpenAiError>(REFUSED), error::<AnthropicError>(REFUSED)];
+    let named = SDKS.iter().map(|(_, name)| (*name).to_owned());
+    components.responses.extend(named.zip(of_sdks.map(RefOr::T)));
+    // A rest of the path has a name like any other part of it.
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     for (path, item) in &mut document.paths.paths {
         let takes_id = path.contains('{');
         let is_in_path = |name: &str| path.contains(&format!("{{{name}}}"));
@@ -50,8 +61,20 @@ const ERRORS: &[(&str, &str)] = &[
     ("Failure", "Any other refusal or failure: see the codes."),
 ];
 
-fn error(meaning: &str) -> Response {
-    let content = Content::new(Some(Ref::from_schema_name(ErrorEnvelope::name())));
+/// Interfaces with errors of their own shape, by tag, and the names of those.
+const SDKS: [(&str, &str); 2] = [("openai", "OpenAiFailure"), ("anthropic", "AnthropicFailure")];
+
+/// What the interfaces of the SDKs say of every refusal and failure.
+const REFUSED: &str = "A refusal or failure, with a status that the SDK makes an error of its own of.";
+
+/// Adds a schema with those that it is made of.
+fn add<T: ToSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+    schemas.push((T::name().into_owned(), T::schema()));
+    T::schemas(schemas);
+}
+
+fn error<T: ToSchema>(meaning: &str) -> Response {
+    let content = Content::new(Some(Ref::from_schema_name(T::name())));
     ResponseBuilder::new().description(meaning).content("application/json", content).build()
 }
 
@@ -85,8 +108,9 @@ fn complete_operation(operation: &mut Operation, is_post: bool, takes_id: bool) 
     if is_public {
         answers.push(("429", "RateLimited"));
     }
+    let of_sdk = SDKS.iter().find(|(sdk, _)| tag == *sdk).map(|(_, name)| *name);
     for (status, name) in answers {
-        let answer = RefOr::Ref(Ref::from_response_name(name));
+        let answer = RefOr::Ref(Ref::from_response_name(of_sdk.unwrap_or(name)));
         operation.responses.responses.entry(status.to_owned()).or_insert(answer);
     }
     if is_post && !is_public && operation.request_body.is_some() && tag != "auth" {

@@ -36,6 +36,8 @@ const TAGS: &[(&str, &str)] = &[
     ("chat", "Asking, streaming, stopping. A stream that breaks goes on after `Last-Event-ID`, on any node."),
     ("messages", "What was said."),
     ("stats", "What it took: requests, tokens, cost."),
+    ("openai", "OpenAI's interface, for its SDKs and for programs that speak it: each call is a turn like any other."),
+    ("anthropic", "Anthropic's interface, likewise."),
     ("audit", "What was done with the account, by whom, from where."),
 ];
 

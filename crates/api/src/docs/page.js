@@ -74,6 +74,8 @@ class Api {
 
   /** An example of a body to send: of what may be left out only what is telling. */
   sample(schema) {
+    const given = this.resolve(schema)?.example;
+    if (given) return given;
     const required = new Set(this.parts(schema).flatMap((part) => part.required ?? []));
     const whole = this.example(schema) ?? {};
     const fields = Object.entries(whole).filter(([name]) => required.size === 0 || required.has(name));

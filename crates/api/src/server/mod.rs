@@ -38,10 +38,11 @@ pub enum ServeError {
 
 /// The routes with their document.
 pub(crate) fn documented() -> (Router<AppState>, utoipa::openapi::OpenApi) {
-    let (router, mut document) =
-        OpenApiRouter::with_openapi(docs::info()).nest("/api/v1", routes::api()).split_for_parts();
+    let (router, document) = OpenApiRouter::with_openapi(docs::info()).nest("/api/v1", routes::api()).split_for_parts();
+    let (for_sdks, theirs) = routes::v1::router();
+    let mut document = document.nest("/v1", theirs);
     docs::complete(&mut document);
-    (router, document)
+    (router.nest("/v1", for_sdks), document)
 }
 
 /// The layers that every answer passes, the outermost last.
@@ -57,7 +58,6 @@ fn router(state: AppState) -> Router {
     let (routes, document) = documented();
     let routes = routes
         .merge(health::router())
-        .nest("/v1", routes::v1::router())
         .merge(docs::router(&document))
         .route("/", get(|| async { Redirect::temporary("/api/docs") }));
     layered(routes, Transport::of(&state.config.http.public_url)).with_state(state)

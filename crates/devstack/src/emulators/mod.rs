@@ -51,7 +51,7 @@ impl Emulators {
         let folder = deps::cache()?.join(format!("polyphony-emulators-{version}"));
         let is_complete = || Ok(folder.join("llamacpp.py").exists());
         deps::once(&folder, "emulators of model providers", is_complete, |unfinished| {
-            npm::ci(&AIMOCK, unfinished, "the emulator aimock from npm (2 MB)")?;
+            npm::ci(&[AIMOCK], unfinished, "the emulator aimock from npm (2 MB)")?;
             let lines = |list: &str| list.replace(' ', "\n");
             fs::create_dir_all(unfinished.join("llmock"))?;
             fs::create_dir_all(unfinished.join("llamacpp"))?;

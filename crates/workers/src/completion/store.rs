@@ -22,7 +22,11 @@ impl Worker<'_> {
     /// Takes the next attempt; `None` when there is nothing to do.
     pub(super) async fn start(&self) -> Result<Option<Started>, StoreError> {
         let job = self.job();
-        let log = self.deps.store.session_log(job.session_id).await?;
+        // A prompt that brings its conversation with it needs nothing of a session that may be very long.
+        let log = match self.deps.store.stateless_log(job.session_id, job.turn_id).await? {
+            Some(log) => log,
+            None => self.deps.store.session_log(job.session_id).await?,
+        };
         let Some(turn) = log.turns.get(&job.turn_id) else { return Ok(None) };
         let Some(answer) = turn.aggregate.answers.get(&job.answer_id) else { return Ok(None) };
         if answer.status.is_final() {

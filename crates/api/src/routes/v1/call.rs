@@ -11,8 +11,9 @@ use polyphony_domain::{
 };
 use polyphony_providers::Options;
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
-use super::session;
+use super::{messages::FAMILY, session};
 use crate::{
     error::ApiError,
     extract::{Caller, Origin},
@@ -39,6 +40,16 @@ pub struct Call {
     pub user: Option<String>,
     /// The answer of ours that it goes on from, with its session.
     pub follows: Option<(AnswerId, SessionId)>,
+}
+
+/// What else a call may say.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "for the document; the header is read where the session is looked for")]
+pub struct SessionHeader {
+    /// The session that the call becomes a turn of; else one of its day and user.
+    #[param(rename = "X-Session-Id", required = false)]
+    x_session_id: uuid::Uuid,
 }
 
 /// Who calls, in which request.
@@ -73,12 +84,15 @@ pub fn model<'a>(state: &'a AppState, name: &str) -> Result<&'a Model, ApiError>
 
 impl Call {
     /// Parts what is asked from what was said before: the results of tools and the messages after the last answer are
-    /// the prompt.
+    /// the prompt. Instructions at the very end stand before it instead.
     fn split(conversation: Conversation) -> Result<(Conversation, String, Vec<Part>), ApiError> {
         let Conversation { system, mut messages } = conversation;
+        let last = messages.iter().rposition(|message| message.role != Role::System).map_or(0, |last| last + 1);
+        let told = messages.split_off(last);
         let is_asked = |message: &Message| message.role == Role::User;
         let begin = messages.iter().rposition(|message| !is_asked(message)).map_or(0, |last| last + 1);
         let asked = messages.split_off(begin);
+        messages.extend(told);
         let mut parts: Vec<Part> = asked.into_iter().flat_map(|message| message.parts).collect();
         if parts.is_empty() {
             return Err(ApiError::invalid("messages", "must end with a message of the user or of a tool"));
@@ -99,10 +113,11 @@ impl Call {
     ///
     /// # Errors
     /// `CONTEXT_TOO_LONG` where it can't be sent at all, and the store's.
-    pub async fn count(self, state: &AppState, owner: AccountId, model: &Model) -> Result<u64, ApiError> {
+    pub async fn count(mut self, state: &AppState, owner: AccountId, model: &Model) -> Result<u64, ApiError> {
         let key = if model.provider == "demo" { None } else { state.store.usable_key(owner, &model.provider).await? };
         let whose = key.map_or_else(|| owner.as_uuid(), |key| key.as_uuid());
         let entry = |message| Entry { message, turn: None, protected: true };
+        say_whose(&mut self.conversation, state, model);
         let mut thread = Thread::default();
         thread.system = self.conversation.system;
         thread.entries = self.conversation.messages.into_iter().map(entry).collect();
@@ -123,12 +138,7 @@ impl Call {
         if content.len() > state.config.http.message_limit_bytes {
             return Err(ApiError::too_large());
         }
-        for message in &mut given.messages {
-            // What a provider signed goes back to that provider only.
-            if message.role == Role::Assistant && message.provider.is_none() {
-                message.provider = Some(model.provider.clone());
-            }
-        }
+        say_whose(&mut given, state, model);
         let key = idempotency::key(headers, caller.account_id, *request_hash)?;
         let asker = Asker { state, caller: *caller, origin, key };
         if let Some(found) = asker.again().await? {
@@ -156,6 +166,20 @@ impl Call {
         };
         let order = Order::Post { prompt: Box::new(prompt), guard: None, follow_up: false };
         answering(asker.ask(order, vec![request]).await?, model)
+    }
+}
+
+/// Says of each answer whose it is: what a provider signed goes back to that provider only. A signature of the family that
+/// signs is good at each of its hosts, and what says nothing is the model's own.
+fn say_whose(given: &mut Conversation, state: &AppState, model: &Model) {
+    for message in given.messages.iter_mut().filter(|message| message.role == Role::Assistant) {
+        let is_own = match message.provider.as_deref() {
+            None => true,
+            Some(origin) => origin == FAMILY && state.registry.signs_thoughts(&model.provider),
+        };
+        if is_own {
+            message.provider = Some(model.provider.clone());
+        }
     }
 }
 
@@ -203,6 +227,25 @@ pub fn tool_choice(word: &str) -> Result<ToolChoice, ApiError> {
     }
 }
 
+/// What would change the answer, and can't be done here, is not passed over.
+///
+/// # Errors
+/// `VALIDATION_FAILED` for the first field that is asked for.
+pub fn refuse(fields: &[(&str, bool)]) -> Result<(), ApiError> {
+    let asked = fields.iter().find(|(_, is_asked)| *is_asked);
+    asked.map_or(Ok(()), |(field, _)| Err(ApiError::invalid(field, "is not offered here")))
+}
+
+/// How hard to think, in our word: the SDKs have two above the highest.
+pub fn effort(word: String) -> String {
+    if ["xhigh", "max"].contains(&word.as_str()) { "high".to_owned() } else { word }
+}
+
+/// Whether a field holds something.
+pub fn is_given(field: Option<&Value>) -> bool {
+    matches!(field, Some(value) if !value.is_null())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +264,12 @@ mod tests {
         let (given, content, parts) = Call::split(conversation).unwrap();
         assert_eq!((given.messages.len(), content.as_str()), (2, "d"));
         assert_eq!(parts, [Part::text("c")]);
+        let told = Conversation {
+            system: None,
+            messages: vec![Message::text(Role::User, "a"), Message::text(Role::System, "be brief")],
+        };
+        let (given, content, _) = Call::split(told).unwrap();
+        assert_eq!((given.messages, content.as_str()), (vec![Message::text(Role::System, "be brief")], "a"));
         let open = Conversation { system: None, messages: vec![Message::text(Role::Assistant, "b")] };
         assert!(Call::split(open).is_err());
         assert!(Call::split(Conversation::default()).is_err());

@@ -7,12 +7,15 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 use crate::{error::Facts, middleware::RequestMeta};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Whose shape an answer has.
@@ -66,18 +69,59 @@ fn anthropic_type(status: StatusCode) -> &'static str {
     }
 }
 
+/// An error in OpenAI's shape.
+#[derive(Serialize, ToSchema)]
+pub struct OpenAiError {
+    error: OpenAiErrorBody,
+}
+
+/// What went wrong.
+#[derive(Serialize, ToSchema)]
+struct OpenAiErrorBody {
+    message: String,
+    /// `invalid_request_error`, `authentication_error`, `rate_limit_error`, `insufficient_quota`, `server_error` …
+    #[serde(rename = "type")]
+    #[schema(example = "invalid_request_error")]
+    kind: &'static str,
+    /// The field that was refused.
+    param: Option<String>,
+    /// Stable; for programs.
+    #[schema(example = "model_not_found")]
+    code: String,
+}
+
+/// An error in Anthropic's shape.
+#[derive(Serialize, ToSchema)]
+pub struct AnthropicError {
+    #[serde(rename = "type")]
+    #[schema(example = "error")]
+    kind: &'static str,
+    error: AnthropicErrorBody,
+    request_id: Option<String>,
+}
+
+/// What went wrong.
+#[derive(Serialize, ToSchema)]
+struct AnthropicErrorBody {
+    /// `invalid_request_error`, `authentication_error`, `not_found_error`, `rate_limit_error`, `api_error` …
+    #[serde(rename = "type")]
+    #[schema(example = "not_found_error")]
+    kind: &'static str,
+    message: String,
+}
+
 /// An error as `{"error": {…}}` of OpenAI.
 pub fn openai(facts: &Facts) -> Value {
     let (kind, code) = openai_words(facts);
     // Parameters stand at the top there.
-    let field = facts.field.as_deref().map(|field| field.strip_prefix("params.").unwrap_or(field));
-    json!({"error": {"message": facts.message, "type": kind, "param": field, "code": code}})
+    let param = facts.field.as_deref().map(|field| field.strip_prefix("params.").unwrap_or(field).to_owned());
+    json!(OpenAiError { error: OpenAiErrorBody { message: facts.message.clone(), kind, param, code } })
 }
 
 /// An error as `{"type": "error", …}` of Anthropic.
 pub fn anthropic(facts: &Facts, request_id: Option<&str>) -> Value {
-    let error = json!({"type": anthropic_type(status(facts)), "message": facts.message});
-    json!({"type": "error", "error": error, "request_id": request_id})
+    let error = AnthropicErrorBody { kind: anthropic_type(status(facts)), message: facts.message.clone() };
+    json!(AnthropicError { kind: "error", error, request_id: request_id.map(str::to_owned) })
 }
 
 /// Around every call: the key may come as `x-api-key`, errors are put into the caller's shape.
@@ -91,6 +135,7 @@ pub async fn around(mut request: Request, next: Next) -> Response {
     {
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
     }
+    let has_key = request.headers().contains_key(IDEMPOTENCY_KEY);
     let mut response = next.run(request).await;
     if let Some(facts) = response.extensions().get::<Facts>().cloned() {
         let body = match shape {
@@ -103,8 +148,9 @@ pub async fn around(mut request: Request, next: Next) -> Response {
                 rendered.headers_mut().insert(name, value.clone());
             }
         }
-        // The SDKs try again after each of these statuses, which can't help here.
-        if ["QUOTA_EXCEEDED", "CONFLICT"].contains(&facts.code) {
+        // The SDKs try again after each of these statuses, which can't help here: under the same key the same answer is
+        // found again.
+        if ["QUOTA_EXCEEDED", "CONFLICT"].contains(&facts.code) || (facts.is_end && has_key) {
             rendered.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         response = rendered;

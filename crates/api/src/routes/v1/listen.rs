@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub enum Told {
     Text(String),
     Reasoning(String),
+    /// Before anything was shown another attempt has begun, maybe of another model.
+    Restart,
     /// It is complete; nothing follows.
     End(Box<Outcome>),
     /// It failed, or can't be gone on with here; nothing follows.
@@ -138,7 +140,8 @@ impl Listening {
                 let message = "the answer had to be begun again; please ask once more";
                 return Some(Told::Failed(ApiError::new(StatusCode::BAD_GATEWAY, "PROVIDER_ERROR", message)));
             }
-            ChunkBody::Restart(_) | ChunkBody::Done(_) => None,
+            ChunkBody::Restart(_) => return Some(Told::Restart),
+            ChunkBody::Done(_) => None,
             ChunkBody::Error(data) => {
                 let error: Value = serde_json::from_slice(data).unwrap_or_default();
                 let word = |name: &str| error[name].as_str().unwrap_or_default().to_owned();

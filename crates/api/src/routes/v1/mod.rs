@@ -14,17 +14,23 @@ mod session;
 mod tell;
 
 use axum::{Router, middleware::from_fn};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
+pub use self::error::{AnthropicError, OpenAiError};
 use crate::{middleware, state::AppState};
 
-/// Everything under `/v1`.
-pub fn router() -> Router<AppState> {
-    Router::new()
+/// Everything under `/v1`, and its part of the document.
+pub fn router() -> (Router<AppState>, OpenApi) {
+    let routes = OpenApiRouter::new()
         .merge(models::router())
         .merge(chat::router())
-        .merge(messages::router())
         .merge(responses::router())
+        .merge(messages::router());
+    let (router, document) = routes.split_for_parts();
+    let router = router
         .method_not_allowed_fallback(middleware::method_not_allowed)
         .fallback(middleware::not_found)
-        .layer(from_fn(error::around))
+        .layer(from_fn(error::around));
+    (router, document)
 }

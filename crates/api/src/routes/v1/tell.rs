@@ -20,6 +20,8 @@ pub trait Teller: Send + 'static {
     /// Whose words they are.
     const SHAPE: Shape;
     fn begin(&mut self, out: &mut String);
+    /// Another model may answer than the one that was asked; nothing was shown yet.
+    fn restart(&mut self) {}
     fn text(&mut self, piece: &str, out: &mut String);
     fn reasoning(&mut self, piece: &str, out: &mut String);
     fn end(&mut self, outcome: &Outcome, out: &mut String);
@@ -61,16 +63,19 @@ impl<T: Teller> Telling<T> {
             self.teller.begin(&mut out);
             return Some(out.into());
         }
-        match self.listening.next().await {
-            Told::Text(piece) => self.teller.text(&piece, &mut out),
-            Told::Reasoning(piece) => self.teller.reasoning(&piece, &mut out),
-            Told::End(outcome) => {
-                self.over = true;
-                self.teller.end(&outcome, &mut out);
-            }
-            Told::Failed(error) => {
-                self.over = true;
-                self.teller.failed(&error.facts(), &mut out);
+        while out.is_empty() && !self.over {
+            match self.listening.next().await {
+                Told::Text(piece) => self.teller.text(&piece, &mut out),
+                Told::Reasoning(piece) => self.teller.reasoning(&piece, &mut out),
+                Told::Restart => self.teller.restart(),
+                Told::End(outcome) => {
+                    self.over = true;
+                    self.teller.end(&outcome, &mut out);
+                }
+                Told::Failed(error) => {
+                    self.over = true;
+                    self.teller.failed(&error.facts(), &mut out);
+                }
             }
         }
         Some(out.into())

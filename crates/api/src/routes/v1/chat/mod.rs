@@ -1,22 +1,21 @@
 //! `POST /chat/completions`, as OpenAI's SDKs call it.
 
+mod answer;
 mod request;
 mod words;
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     http::HeaderMap,
     response::{IntoResponse, Response},
-    routing::post,
 };
-use serde_json::{Value, json};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::{request::ChatRequest, words::Words};
+use self::{answer::ChatCompletion, request::ChatRequest, words::Words};
 use super::{
-    call::Calling,
-    listen::{self, Outcome},
-    tell,
+    call::{Calling, SessionHeader},
+    listen, tell,
 };
 use crate::{
     error::ApiError,
@@ -24,10 +23,16 @@ use crate::{
     state::AppState,
 };
 
-pub fn router() -> Router<AppState> {
-    Router::new().route("/chat/completions", post(completions))
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(completions))
 }
 
+/// Chat Completions, as OpenAI's SDKs call it. The whole conversation comes with each call; the messages after the last
+/// answer are the prompt, and must be there. With `stream` the answer is a stream of `data:` lines, each a
+/// `chat.completion.chunk`, with `[DONE]` at the end; one that fails ends with a line that holds `error` instead. Fields
+/// that aren't named here are left alone.
+#[utoipa::path(post, path = "/chat/completions", tag = "openai", params(SessionHeader), request_body = ChatRequest,
+    responses((status = 200, content((ChatCompletion = "application/json"), (String = "text/event-stream")))))]
 async fn completions(
     State(state): State<AppState>,
     caller: Caller,
@@ -43,57 +48,5 @@ async fn completions(
         return Ok(tell::stream(&calling, answering, words));
     }
     let outcome = listen::whole(&calling.state, answering).await?;
-    Ok(Json(completion(&outcome)).into_response())
-}
-
-/// The id of an answer in this SDK's world.
-fn completion_id(answer: polyphony_domain::ids::AnswerId) -> String {
-    format!("chatcmpl-{}", answer.as_uuid().simple())
-}
-
-fn finish(outcome: &Outcome) -> &str {
-    match outcome.finish.as_str() {
-        known @ ("length" | "tool_calls" | "content_filter") => known,
-        _ => "stop",
-    }
-}
-
-fn usage(outcome: &Outcome) -> Value {
-    let usage = &outcome.record.usage;
-    json!({
-        "prompt_tokens": usage.input, "completion_tokens": usage.output, "total_tokens": usage.input + usage.output,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_input, "audio_tokens": 0},
-        "completion_tokens_details": {
-            "reasoning_tokens": usage.reasoning, "audio_tokens": 0,
-            "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0,
-        },
-    })
-}
-
-fn tool_calls(outcome: &Outcome) -> Vec<Value> {
-    let call = |call: &polyphony_domain::content::ToolCall| {
-        json!({
-            "id": call.call_id, "type": "function",
-            "function": {"name": call.name, "arguments": call.arguments.as_str()},
-        })
-    };
-    outcome.calls().map(call).collect()
-}
-
-fn completion(outcome: &Outcome) -> Value {
-    let calls = tool_calls(outcome);
-    // A text is null only beside calls.
-    let content = (!outcome.text().is_empty() || calls.is_empty()).then(|| outcome.text());
-    let mut message = json!({"role": "assistant", "content": content, "refusal": null});
-    if let Some(reasoning) = outcome.reasoning() {
-        message["reasoning_content"] = reasoning.into();
-    }
-    if !calls.is_empty() {
-        message["tool_calls"] = calls.into();
-    }
-    json!({
-        "id": completion_id(outcome.answer_id), "object": "chat.completion", "created": chrono::Utc::now().timestamp(),
-        "model": outcome.model, "system_fingerprint": null, "usage": usage(outcome),
-        "choices": [{"index": 0, "message": message, "logprobs": null, "finish_reason": finish(outcome)}],
-    })
+    Ok(Json(ChatCompletion::of(&outcome)).into_response())
 }

@@ -6,6 +6,7 @@ use polyphony_domain::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
@@ -15,8 +16,12 @@ use crate::{
     },
 };
 
-#[derive(Deserialize)]
+/// A conversation, and how it is to be answered.
+#[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"model": "demo/demo", "messages": [{"role": "user", "content": "Hello!"}]}))]
 pub struct ChatRequest {
+    /// `provider/name`, a name or an id.
+    #[schema(example = "demo/demo")]
     model: String,
     messages: Vec<ChatMessage>,
     stream: Option<bool>,
@@ -29,49 +34,87 @@ pub struct ChatRequest {
     seed: Option<i64>,
     presence_penalty: Option<f32>,
     frequency_penalty: Option<f32>,
+    /// `none`, `minimal`, `low`, `medium` or `high`; `xhigh` and `max` are taken as `high`.
     reasoning_effort: Option<String>,
+    /// The same, as some clients write it.
+    reasoning: Option<Reasoning>,
     response_format: Option<Format>,
     tools: Option<Vec<ChatTool>>,
     tool_choice: Option<Choice>,
     parallel_tool_calls: Option<bool>,
+    /// 1 is all that there is.
     n: Option<u32>,
-    user: Option<String>,
+    /// Whom the caller asks for: each user has a session of one's own for each day.
+    user: Option<ChatUser>,
+    /// The same, by its newer name.
+    safety_identifier: Option<String>,
+    /// Not offered; nor are the next three.
+    logprobs: Option<bool>,
+    functions: Option<Value>,
+    audio: Option<Value>,
+    web_search_options: Option<Value>,
 }
 
-#[derive(Deserialize)]
+/// A user, by an id or with one.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+enum ChatUser {
+    Id(String),
+    Person { id: String },
+}
+
+/// How hard to think.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ChatReasoning)]
+struct Reasoning {
+    effort: Option<String>,
+}
+
+/// What comes with a stream.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ChatStreamOptions)]
 struct StreamOptions {
     include_usage: Option<bool>,
 }
 
-#[derive(Deserialize)]
+/// Texts that end the answer.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = ChatStop)]
 enum Stop {
     One(String),
     Many(Vec<String>),
 }
 
-#[derive(Deserialize)]
+/// Shape that the answer must have.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = ChatFormat)]
 enum Format {
     Text,
     JsonObject,
     JsonSchema { json_schema: Schema },
 }
 
-#[derive(Deserialize)]
+/// A JSON schema.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ChatJsonSchema)]
 struct Schema {
     name: String,
     schema: Option<Value>,
     strict: Option<bool>,
 }
 
-#[derive(Deserialize)]
+/// A tool.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum ChatTool {
     Function { function: Function },
 }
 
-#[derive(Deserialize)]
+/// A function that the model may call.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ChatFunction)]
 struct Function {
     name: String,
     description: Option<String>,
@@ -79,28 +122,36 @@ struct Function {
     strict: Option<bool>,
 }
 
-#[derive(Deserialize)]
+/// `auto`, `none`, `required`, or a function.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = ChatToolChoice)]
 enum Choice {
     Word(String),
     Named { function: Named },
 }
 
-#[derive(Deserialize)]
+/// A function by its name.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ChatNamedFunction)]
 struct Named {
     name: String,
 }
 
-#[derive(Deserialize)]
+/// A message. Instructions may stand anywhere; a tool's message names the call that it answers.
+#[derive(Deserialize, ToSchema)]
 struct ChatMessage {
     role: ChatRole,
     content: Option<Content>,
     tool_calls: Option<Vec<ChatCall>>,
     tool_call_id: Option<String>,
     refusal: Option<String>,
+    /// What the model thought: it goes back to providers that want it beside its calls of tools.
+    reasoning_content: Option<String>,
 }
 
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+/// Who speaks.
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum ChatRole {
     System,
@@ -110,15 +161,19 @@ enum ChatRole {
     Tool,
 }
 
-#[derive(Deserialize)]
+/// Text, or parts.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = ChatContent)]
 enum Content {
     Text(String),
     Parts(Vec<ContentPart>),
 }
 
-#[derive(Deserialize)]
+/// A part of a message; only the user's may hold pictures and files.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = ChatContentPart)]
 enum ContentPart {
     Text { text: String },
     ImageUrl { image_url: Address },
@@ -126,24 +181,32 @@ enum ContentPart {
     Refusal { refusal: String },
 }
 
-#[derive(Deserialize)]
+/// Where a picture is: `data:<type>;base64,<data>` or an address.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ChatImageUrl)]
 struct Address {
     url: String,
 }
 
-#[derive(Deserialize)]
+/// A document, as `data:<type>;base64,<data>` or an address.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ChatFile)]
 struct FilePart {
     filename: Option<String>,
     file_data: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// A call that the model made before.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ChatGivenCall)]
 struct ChatCall {
     id: String,
     function: Called,
 }
 
-#[derive(Deserialize)]
+/// What it called, with what, as JSON text.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = ChatCalledFunction)]
 struct Called {
     name: String,
     arguments: String,
@@ -185,7 +248,7 @@ impl Content {
 }
 
 fn add(conversation: &mut Conversation, message: ChatMessage) -> Result<(), ApiError> {
-    let ChatMessage { role, content, tool_calls, tool_call_id, refusal } = message;
+    let ChatMessage { role, content, tool_calls, tool_call_id, refusal, reasoning_content } = message;
     let (role, parts) = match role {
         ChatRole::System | ChatRole::Developer => {
             let text = Content::text(content)?;
@@ -197,7 +260,10 @@ fn add(conversation: &mut Conversation, message: ChatMessage) -> Result<(), ApiE
         }
         ChatRole::User => (Role::User, Content::parts(content)?),
         ChatRole::Assistant => {
-            let mut parts = Content::parts(content)?;
+            let thought = |text: String| Part::Reasoning { text: text.into(), opaque: None };
+            let thoughts = reasoning_content.filter(|text| !text.is_empty()).map(thought);
+            let mut parts: Vec<Part> = thoughts.into_iter().collect();
+            parts.extend(Content::parts(content)?);
             parts.extend(refusal.map(|text| Part::Refusal { text: text.into() }));
             parts.extend(tool_calls.into_iter().flatten().map(|call| {
                 let ChatCall { id, function: Called { name, arguments } } = call;
@@ -234,6 +300,13 @@ impl ChatRequest {
         if self.n.is_some_and(|n| n != 1) {
             return Err(ApiError::invalid("n", "must be 1"));
         }
+        let is_given = |field: &Option<Value>| call::is_given(field.as_ref());
+        call::refuse(&[
+            ("logprobs", self.logprobs == Some(true)),
+            ("functions", is_given(&self.functions)),
+            ("audio", is_given(&self.audio)),
+            ("web_search_options", is_given(&self.web_search_options)),
+        ])?;
         if self.messages.is_empty() {
             return Err(ApiError::invalid("messages", "must not be empty"));
         }
@@ -262,7 +335,7 @@ impl ChatRequest {
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
             seed: self.seed,
-            reasoning_effort: self.reasoning_effort,
+            reasoning_effort: self.reasoning_effort.or_else(|| self.reasoning?.effort).map(call::effort),
             response_format,
             parallel_tool_calls: self.parallel_tool_calls,
         };
@@ -276,6 +349,7 @@ impl ChatRequest {
             Some(Choice::Word(word)) => Some(call::tool_choice(&word)?),
         };
         let tools: Vec<Tool> = tools.collect();
-        Ok(Call { model: self.model, conversation, params, tools, tool_choice, user: self.user, follows: None })
+        let user = self.user.map(|(ChatUser::Id(id) | ChatUser::Person { id })| id).or(self.safety_identifier);
+        Ok(Call { model: self.model, conversation, params, tools, tool_choice, user, follows: None })
     }
 }

@@ -3,7 +3,7 @@
 use chrono::Utc;
 use serde_json::{Value, json};
 
-use super::{completion_id, finish, tool_calls, usage};
+use super::answer::{ChatToolCall, ChatUsage, completion_id, finish};
 use crate::{
     error::Facts,
     routes::v1::{
@@ -60,14 +60,15 @@ impl Teller for Words {
     }
 
     fn end(&mut self, outcome: &Outcome, out: &mut String) {
-        for (index, mut call) in tool_calls(outcome).into_iter().enumerate() {
+        for (index, call) in ChatToolCall::all(outcome).into_iter().enumerate() {
+            let mut call = json!(call);
             call["index"] = index.into();
             self.delta(out, &json!({"tool_calls": [call]}), None);
         }
         self.delta(out, &json!({}), Some(finish(outcome)));
         if self.with_usage {
             let mut last = self.chunk(json!([]));
-            last["usage"] = usage(outcome);
+            last["usage"] = json!(ChatUsage::of(outcome));
             data(out, &last);
         }
         out.push_str("data: [DONE]\n\n");

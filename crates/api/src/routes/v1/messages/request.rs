@@ -2,11 +2,13 @@
 
 use polyphony_domain::{
     content::{Conversation, Media, Message, Part, Role, ToolCall, ToolChoice},
-    turn::Params,
+    turn::{Params, ResponseFormat},
 };
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
+use super::thoughts;
 use crate::{
     error::ApiError,
     routes::v1::{
@@ -17,9 +19,15 @@ use crate::{
 
 const FIELD: &str = "messages";
 
-#[derive(Deserialize)]
+/// A conversation, and how it is to be answered.
+#[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"model": "demo/demo", "max_tokens": 1000, "messages": [{"role": "user", "content": "Hello!"}]}))]
 pub struct MessagesRequest {
+    /// `provider/name`, a name or an id.
+    #[schema(example = "demo/demo")]
     model: String,
+    /// Needed, except for counting.
+    #[schema(example = 1000)]
     max_tokens: Option<u32>,
     messages: Vec<Turn>,
     system: Option<Blocks>,
@@ -30,57 +38,97 @@ pub struct MessagesRequest {
     tools: Option<Vec<MessageTool>>,
     tool_choice: Option<Choice>,
     thinking: Option<Thinking>,
+    output_config: Option<OutputConfig>,
     metadata: Option<Metadata>,
+    /// Not offered.
+    mcp_servers: Option<Value>,
 }
 
-#[derive(Deserialize)]
+/// A message.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicTurn)]
 struct Turn {
     role: TurnRole,
     content: Blocks,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+/// Who speaks.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = AnthropicRole)]
 enum TurnRole {
     User,
     Assistant,
+    System,
 }
 
-#[derive(Deserialize)]
+/// Text, or blocks.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = AnthropicContent)]
 enum Blocks {
     Text(String),
     Blocks(Vec<Block>),
 }
 
-#[derive(Deserialize)]
+/// A block of a message.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = AnthropicGivenBlock)]
 enum Block {
-    Text { text: String },
-    Image { source: Source },
-    Document { source: Source, title: Option<String> },
-    Thinking { thinking: String },
-    RedactedThinking {},
-    ToolUse { id: String, name: String, input: Value },
-    ToolResult { tool_use_id: String, content: Option<Blocks>, is_error: Option<bool> },
+    Text {
+        text: String,
+    },
+    Image {
+        source: Source,
+    },
+    Document {
+        source: Source,
+        title: Option<String>,
+    },
+    Thinking {
+        thinking: String,
+        signature: Option<String>,
+    },
+    RedactedThinking {
+        data: String,
+    },
+    ToolUse {
+        id: String,
+        name: String,
+        input: Value,
+    },
+    ToolResult {
+        tool_use_id: String,
+        #[schema(no_recursion)]
+        content: Option<Blocks>,
+        is_error: Option<bool>,
+    },
 }
 
-#[derive(Deserialize)]
+/// Where a picture or document is.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = AnthropicSource)]
 enum Source {
     Base64 { media_type: String, data: String },
     Url { url: String },
     Text { data: String },
 }
 
-#[derive(Deserialize)]
+/// A tool of the caller's; those that a provider runs itself are not offered.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicTool)]
 struct MessageTool {
     name: String,
     description: Option<String>,
-    input_schema: Value,
+    /// Needed: a tool without one is the provider's own.
+    input_schema: Option<Value>,
 }
 
-#[derive(Deserialize)]
+/// `auto`, `any`, `none`, or `tool` with its name.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicToolChoice)]
 struct Choice {
     #[serde(rename = "type")]
     kind: String,
@@ -88,16 +136,52 @@ struct Choice {
     disable_parallel_tool_use: Option<bool>,
 }
 
-#[derive(Deserialize)]
+/// `enabled` with a budget, `adaptive`, `between_tools`, or `disabled`.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicThinking)]
 struct Thinking {
     #[serde(rename = "type")]
     kind: String,
     budget_tokens: Option<u32>,
 }
 
-#[derive(Deserialize)]
+/// How hard to think, and the shape that the answer must have.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicOutputConfig)]
+struct OutputConfig {
+    effort: Option<String>,
+    format: Option<Format>,
+}
+
+/// Shape that the answer must have.
+#[derive(Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = AnthropicFormat)]
+enum Format {
+    JsonSchema { schema: Value },
+}
+
+/// Whom the caller asks for: each user has a session of one's own for each day.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = AnthropicMetadata)]
 struct Metadata {
     user_id: Option<String>,
+}
+
+impl Thinking {
+    /// The effort that is the nearest to what is asked; none where it isn't to think.
+    fn effort(self, asked: Option<String>) -> Option<String> {
+        let word = match (self.kind.as_str(), self.budget_tokens.unwrap_or_default()) {
+            ("adaptive" | "between_tools", _) => {
+                return Some(asked.map_or_else(|| "high".to_owned(), call::effort));
+            }
+            ("enabled", 0..4_096) => "low",
+            ("enabled", 4_096..16_384) => "medium",
+            ("enabled", _) => "high",
+            _ => return None,
+        };
+        Some(word.to_owned())
+    }
 }
 
 impl Source {
@@ -118,6 +202,21 @@ impl Blocks {
         }
     }
 
+    /// The text of a tool's result, and the pictures and documents beside it.
+    fn result(self) -> Result<(String, Vec<Part>), ApiError> {
+        let (mut texts, mut beside) = (vec![], vec![]);
+        for block in self.blocks() {
+            match block {
+                Block::Text { text } => texts.push(text),
+                Block::Image { .. } | Block::Document { .. } => beside.extend(parts(&Conversation::default(), block)?),
+                _ => {
+                    return Err(ApiError::invalid(FIELD, "the result of a tool may hold text, pictures and documents"));
+                }
+            }
+        }
+        Ok((texts.join("\n"), beside))
+    }
+
     /// The texts of blocks that may only be texts.
     fn text(self, whose: &str) -> Result<String, ApiError> {
         let texts = self.blocks().into_iter().map(|block| match block {
@@ -128,26 +227,36 @@ impl Blocks {
     }
 }
 
-fn part(conversation: &Conversation, block: Block) -> Result<Option<Part>, ApiError> {
-    Ok(Some(match block {
-        Block::Text { text } if text.is_empty() => return Ok(None),
+/// Whose the thoughts of a message are.
+fn origin(block: &Block) -> Option<&str> {
+    match block {
+        Block::Thinking { signature: Some(signature), .. } => thoughts::origin(signature),
+        Block::RedactedThinking { .. } => Some(thoughts::FAMILY),
+        _ => None,
+    }
+}
+
+/// The parts of a block: none of an empty text, several of a result with pictures.
+fn parts(conversation: &Conversation, block: Block) -> Result<Vec<Part>, ApiError> {
+    Ok(vec![match block {
+        Block::Text { text } if text.is_empty() => return Ok(vec![]),
         Block::Text { text } => Part::text(text),
         Block::Image { source } => content::picture(FIELD, source.media()?)?,
         Block::Document { source: Source::Text { data }, .. } => Part::text(data),
         Block::Document { source, title } => {
             Part::File { name: title.unwrap_or_else(|| "document".to_owned()).into(), media: source.media()? }
         }
-        Block::Thinking { thinking } => Part::Reasoning { text: thinking.into(), opaque: None },
-        // It is what a provider wanted back; ours is in the log, and goes to nobody else.
-        Block::RedactedThinking {} => return Ok(None),
+        Block::Thinking { thinking, signature } => thoughts::taken(thinking, signature.as_deref().unwrap_or_default()),
+        Block::RedactedThinking { data } => thoughts::redacted(&data),
         Block::ToolUse { id, name, input } => {
             Part::ToolCall(ToolCall { call_id: id, name, arguments: input.to_string().into(), opaque: None })
         }
         Block::ToolResult { tool_use_id, content, is_error } => {
-            let text = content.map(|content| content.text("the result of a tool")).transpose()?.unwrap_or_default();
-            call::tool_result(conversation, tool_use_id, text, is_error == Some(true))
+            let (text, beside) = content.map(Blocks::result).transpose()?.unwrap_or_default();
+            let result = call::tool_result(conversation, tool_use_id, text, is_error == Some(true));
+            return Ok([result].into_iter().chain(beside).collect());
         }
-    }))
+    }])
 }
 
 impl MessagesRequest {
@@ -168,6 +277,7 @@ impl MessagesRequest {
     /// # Errors
     /// `VALIDATION_FAILED` for what can't be offered or understood.
     pub fn into_call(self) -> Result<Call, ApiError> {
+        call::refuse(&[("mcp_servers", call::is_given(self.mcp_servers.as_ref()))])?;
         let mut conversation = Conversation::default();
         if let Some(system) = self.system {
             conversation.system = Some(system.text("system")?).filter(|text| !text.is_empty()).map(Into::into);
@@ -176,11 +286,18 @@ impl MessagesRequest {
             let role = match role {
                 TurnRole::User => Role::User,
                 TurnRole::Assistant => Role::Assistant,
+                TurnRole::System => {
+                    let text = content.text("an instruction")?;
+                    conversation.messages.push(Message::text(Role::System, text));
+                    continue;
+                }
             };
-            let parts = content.blocks().into_iter().map(|block| part(&conversation, block));
-            let parts: Vec<Part> = parts.filter_map(Result::transpose).collect::<Result<_, _>>()?;
+            let blocks = content.blocks();
+            let provider = blocks.iter().find_map(origin).map(str::to_owned);
+            let parts = blocks.into_iter().map(|block| parts(&conversation, block));
+            let parts: Vec<Part> = parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
             if !parts.is_empty() {
-                conversation.messages.push(Message { role, parts, message_id: None, provider: None });
+                conversation.messages.push(Message { role, parts, message_id: None, provider });
             }
         }
         let choice = self.tool_choice;
@@ -190,23 +307,29 @@ impl MessagesRequest {
             Some(Choice { kind, name: Some(name), .. }) if kind == "tool" => Some(ToolChoice::Named(name)),
             Some(Choice { kind, .. }) => Some(call::tool_choice(&kind)?),
         };
-        let budget = self.thinking.filter(|thinking| thinking.kind == "enabled").map(|thinking| thinking.budget_tokens);
-        let effort = budget.map(|budget| match budget.unwrap_or_default() {
-            0..4_096 => "low",
-            4_096..16_384 => "medium",
-            _ => "high",
+        let (asked, format) = self.output_config.map(|config| (config.effort, config.format)).unwrap_or_default();
+        let effort = self.thinking.and_then(|thinking| thinking.effort(asked));
+        let response_format = format.map(|Format::JsonSchema { schema }| ResponseFormat::JsonSchema {
+            name: "answer".to_owned(),
+            schema: schema.to_string().into(),
+            strict: Some(true),
         });
         let params = Params {
             temperature: self.temperature,
             top_p: self.top_p,
             max_tokens: self.max_tokens,
             stop: self.stop_sequences.unwrap_or_default(),
-            reasoning_effort: effort.map(str::to_owned),
+            reasoning_effort: effort,
+            response_format,
             parallel_tool_calls: is_single.then_some(false),
             ..Params::default()
         };
-        let tools = self.tools.into_iter().flatten();
-        let tools = tools.map(|tool| call::tool(tool.name, tool.description, Some(tool.input_schema), None)).collect();
+        let tool = |tool: MessageTool| {
+            let own =
+                || ApiError::invalid("tools", "a tool needs its input_schema: those of providers are not offered");
+            Ok(call::tool(tool.name, tool.description, Some(tool.input_schema.ok_or_else(own)?), None))
+        };
+        let tools = self.tools.into_iter().flatten().map(tool).collect::<Result<_, ApiError>>()?;
         let user = self.metadata.and_then(|metadata| metadata.user_id);
         Ok(Call { model: self.model, conversation, params, tools, tool_choice, user, follows: None })
     }

@@ -1,28 +1,26 @@
 //! `POST /responses`, as OpenAI's SDKs call it.
 
+mod answer;
 mod request;
 mod words;
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::HeaderMap,
-    response::{IntoResponse, Response},
-    routing::post,
-};
+use axum::{Json, extract::State, http::HeaderMap, response::IntoResponse};
 use polyphony_domain::{
     content::{Conversation, Message, Part, Role},
     ids::{AnswerId, SessionId},
     turn::Turn,
 };
-use serde_json::{Value, json};
+use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use self::{request::ResponsesRequest, words::Words};
+use self::{
+    answer::{Item, Response},
+    request::ResponsesRequest,
+    words::Words,
+};
 use super::{
-    call::Calling,
-    listen::{self, Outcome},
-    tell,
+    call::{Calling, SessionHeader},
+    listen, tell,
 };
 use crate::{
     error::ApiError,
@@ -31,17 +29,22 @@ use crate::{
     state::AppState,
 };
 
-pub fn router() -> Router<AppState> {
-    Router::new().route("/responses", post(responses))
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(responses))
 }
 
+/// Responses, as OpenAI's SDKs call it. The input must end with what is asked, or with the results of tools. With
+/// `previous_response_id` the conversation up to that response comes before it. With `stream` the answer is a stream of
+/// numbered events; one that fails ends with `error`. Fields that aren't named here are left alone.
+#[utoipa::path(post, path = "/responses", tag = "openai", params(SessionHeader), request_body = ResponsesRequest,
+    responses((status = 200, content((Response = "application/json"), (String = "text/event-stream")))))]
 async fn responses(
     State(state): State<AppState>,
     caller: Caller,
     origin: Origin,
     headers: HeaderMap,
     Body { value: mut body, request_hash }: Body<ResponsesRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<axum::response::Response, ApiError> {
     let (is_streamed, previous) = (body.is_streamed(), body.take_previous());
     let (before, follows) = match previous {
         None => (Conversation::default(), None),
@@ -60,7 +63,7 @@ async fn responses(
     }
     let outcome = listen::whole(&calling.state, answering).await?;
     let created = chrono::Utc::now().timestamp();
-    Ok(Json(response(&outcome, created, items(&outcome))).into_response())
+    Ok(Json(Response::of(&outcome, created, Item::all(&outcome))).into_response())
 }
 
 /// The conversation up to and including an answer of ours, without what the model was told first: each call brings that
@@ -103,79 +106,4 @@ async fn before(
         messages.push(Message { role: Role::Assistant, parts: said, message_id: None, provider });
     }
     Ok((Conversation { system: None, messages }, (id, place.session_id)))
-}
-
-/// The ids of an answer, and of its parts, in this SDK's world.
-fn id(prefix: &str, answer: AnswerId, part: usize) -> String {
-    let answer = answer.as_uuid().simple();
-    if part == 0 { format!("{prefix}_{answer}") } else { format!("{prefix}_{answer}{part}") }
-}
-
-fn text_item(id: &str, status: &str, text: Option<&str>) -> Value {
-    let part = text.map(text_part);
-    json!({"id": id, "type": "message", "status": status, "role": "assistant", "content": Vec::from_iter(part)})
-}
-
-fn text_part(text: &str) -> Value {
-    json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
-}
-
-fn reasoning_item(id: &str, text: Option<&str>) -> Value {
-    json!({"id": id, "type": "reasoning", "summary": Vec::from_iter(text.map(summary_part))})
-}
-
-fn summary_part(text: &str) -> Value {
-    json!({"type": "summary_text", "text": text})
-}
-
-fn call_items(outcome: &Outcome, from: usize) -> Vec<Value> {
-    let calls = outcome.calls().enumerate().map(|(index, call)| {
-        json!({
-            "id": id("fc", outcome.answer_id, from + index), "type": "function_call", "status": "completed",
-            "call_id": call.call_id, "name": call.name, "arguments": call.arguments.as_str(),
-        })
-    });
-    calls.collect()
-}
-
-fn items(outcome: &Outcome) -> Vec<Value> {
-    let mut items: Vec<Value> = Vec::new();
-    if let Some(reasoning) = outcome.reasoning() {
-        items.push(reasoning_item(&id("rs", outcome.answer_id, 0), Some(reasoning)));
-    }
-    if !outcome.text().is_empty() {
-        items.push(text_item(&id("msg", outcome.answer_id, items.len()), "completed", Some(outcome.text())));
-    }
-    items.extend(call_items(outcome, items.len()));
-    items
-}
-
-/// A response that is complete.
-fn response(outcome: &Outcome, created: i64, output: Vec<Value>) -> Value {
-    let usage = &outcome.record.usage;
-    let reason = match outcome.finish.as_str() {
-        "length" => Some("max_output_tokens"),
-        "content_filter" => Some("content_filter"),
-        _ => None,
-    };
-    let mut response = begun(&id("resp", outcome.answer_id, 0), &outcome.model, created);
-    response["status"] = if reason.is_some() { "incomplete" } else { "completed" }.into();
-    response["incomplete_details"] = reason.map_or(Value::Null, |reason| json!({"reason": reason}));
-    response["output"] = output.into();
-    response["usage"] = json!({
-        "input_tokens": usage.input, "input_tokens_details": {"cached_tokens": usage.cached_input},
-        "output_tokens": usage.output, "output_tokens_details": {"reasoning_tokens": usage.reasoning},
-        "total_tokens": usage.input + usage.output,
-    });
-    response
-}
-
-/// A response of which nothing is there yet.
-fn begun(id: &str, model: &str, created: i64) -> Value {
-    json!({
-        "id": id, "object": "response", "created_at": created, "model": model, "status": "in_progress",
-        "error": null, "incomplete_details": null, "instructions": null, "metadata": {}, "output": [],
-        "parallel_tool_calls": true, "temperature": null, "tool_choice": "auto", "tools": [], "top_p": null,
-        "usage": null,
-    })
 }

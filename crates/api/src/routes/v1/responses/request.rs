@@ -6,6 +6,7 @@ use polyphony_domain::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::{
     error::ApiError,
@@ -17,8 +18,12 @@ use crate::{
 
 const FIELD: &str = "input";
 
-#[derive(Deserialize)]
+/// What is asked, and how it is to be answered.
+#[derive(Deserialize, ToSchema)]
+#[schema(example = json!({"model": "demo/demo", "input": "Hello!"}))]
 pub struct ResponsesRequest {
+    /// `provider/name`, a name or an id.
+    #[schema(example = "demo/demo")]
     model: String,
     input: Input,
     instructions: Option<String>,
@@ -32,57 +37,80 @@ pub struct ResponsesRequest {
     tools: Option<Vec<ResponseTool>>,
     tool_choice: Option<Choice>,
     parallel_tool_calls: Option<bool>,
+    /// Whom the caller asks for: each user has a session of one's own for each day.
     user: Option<String>,
+    /// The same, by its newer name.
+    safety_identifier: Option<String>,
+    /// Not offered; nor are the next two.
+    background: Option<bool>,
+    conversation: Option<Value>,
+    prompt: Option<Value>,
 }
 
-#[derive(Deserialize)]
+/// How hard to think: `none`, `minimal`, `low`, `medium` or `high`; `xhigh` and `max` are taken as `high`.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = OpenAiReasoning)]
 struct Reasoning {
     effort: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// How the text is to be.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = OpenAiTextOptions)]
 struct TextOptions {
     format: Option<Format>,
 }
 
-#[derive(Deserialize)]
+/// Shape that the text must have.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = OpenAiFormat)]
 enum Format {
     Text,
     JsonObject,
     JsonSchema { name: String, schema: Value, strict: Option<bool> },
 }
 
-#[derive(Deserialize)]
+/// A function of the caller's; what a provider runs itself is not offered.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = OpenAiTool)]
 enum ResponseTool {
     Function { name: String, description: Option<String>, parameters: Option<Value>, strict: Option<bool> },
 }
 
-#[derive(Deserialize)]
+/// `auto`, `none`, `required`, or a function.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = OpenAiToolChoice)]
 enum Choice {
     Word(String),
     Named { name: String },
 }
 
-#[derive(Deserialize)]
+/// A prompt, or items.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = OpenAiInput)]
 enum Input {
     Text(String),
     Items(Vec<Item>),
 }
 
-#[derive(Deserialize)]
+/// An item; a message may leave its type out.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = OpenAiInputItem)]
 enum Item {
     Typed(TypedItem),
     // A message may leave its type out.
     Plain { role: ItemRole, content: Content },
 }
 
-#[derive(Deserialize)]
+/// An item. Reasoning may be sent back; the conversation of `previous_response_id` has its own.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = OpenAiTypedItem)]
 enum TypedItem {
     Message { role: ItemRole, content: Content },
     FunctionCall { call_id: String, name: String, arguments: String },
@@ -90,8 +118,10 @@ enum TypedItem {
     Reasoning {},
 }
 
-#[derive(Clone, Copy, Deserialize)]
+/// Who speaks.
+#[derive(Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = OpenAiRole)]
 enum ItemRole {
     System,
     Developer,
@@ -99,15 +129,19 @@ enum ItemRole {
     Assistant,
 }
 
-#[derive(Deserialize)]
+/// Text, or parts.
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = OpenAiContent)]
 enum Content {
     Text(String),
     Parts(Vec<ContentPart>),
 }
 
-#[derive(Deserialize)]
+/// A part of a message; only the user's may hold pictures and files.
+#[derive(Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[schema(as = OpenAiContentPart)]
 enum ContentPart {
     InputText { text: String },
     OutputText { text: String },
@@ -170,8 +204,13 @@ fn add(conversation: &mut Conversation, item: TypedItem) -> Result<(), ApiError>
             (Role::Assistant, vec![call])
         }
         TypedItem::FunctionCallOutput { call_id, output } => {
-            let text = output.text()?;
-            (Role::User, vec![call::tool_result(conversation, call_id, text, false)])
+            // Pictures and documents stand beside the text.
+            let (texts, beside): (Vec<Part>, Vec<Part>) =
+                output.parts()?.into_iter().partition(|part| matches!(part, Part::Text { .. }));
+            let text = Message { role: Role::User, parts: texts, message_id: None, provider: None };
+            let text = text.texts().collect::<Vec<_>>().join("\n");
+            let result = call::tool_result(conversation, call_id, text, false);
+            (Role::User, [result].into_iter().chain(beside).collect())
         }
         TypedItem::Reasoning {} => return Ok(()),
     };
@@ -196,6 +235,11 @@ impl ResponsesRequest {
     /// # Errors
     /// `VALIDATION_FAILED` for what can't be offered or understood.
     pub fn into_call(self, before: Conversation) -> Result<Call, ApiError> {
+        call::refuse(&[
+            ("background", self.background == Some(true)),
+            ("conversation", call::is_given(self.conversation.as_ref())),
+            ("prompt", call::is_given(self.prompt.as_ref())),
+        ])?;
         let mut conversation = before;
         if let Some(instructions) = self.instructions.filter(|text| !text.is_empty()) {
             call::add_system(&mut conversation, &instructions);
@@ -224,7 +268,7 @@ impl ResponsesRequest {
             temperature: self.temperature,
             top_p: self.top_p,
             max_tokens: self.max_output_tokens,
-            reasoning_effort: self.reasoning.and_then(|reasoning| reasoning.effort),
+            reasoning_effort: self.reasoning.and_then(|reasoning| reasoning.effort).map(call::effort),
             response_format,
             parallel_tool_calls: self.parallel_tool_calls,
             ..Params::default()
@@ -239,6 +283,7 @@ impl ResponsesRequest {
             Some(Choice::Named { name }) => Some(ToolChoice::Named(name)),
             Some(Choice::Word(word)) => Some(call::tool_choice(&word)?),
         };
-        Ok(Call { model: self.model, conversation, params, tools, tool_choice, user: self.user, follows: None })
+        let user = self.user.or(self.safety_identifier);
+        Ok(Call { model: self.model, conversation, params, tools, tool_choice, user, follows: None })
     }
 }

@@ -4,7 +4,7 @@ use chrono::Utc;
 use polyphony_domain::ids::AnswerId;
 use serde_json::{Value, json};
 
-use super::{begun, call_items, id, reasoning_item, response, summary_part, text_item, text_part};
+use super::answer::{Item, Response, Summary, Text, id};
 use crate::{
     error::Facts,
     routes::v1::{
@@ -30,7 +30,7 @@ pub struct Words {
     number: u64,
     open: Option<Open>,
     /// Items that are complete.
-    items: Vec<Value>,
+    items: Vec<Item>,
 }
 
 impl Words {
@@ -54,7 +54,7 @@ impl Words {
         self.say(out, kind, event);
     }
 
-    fn item(&mut self, out: &mut String, kind: &str, item: &Value) {
+    fn item(&mut self, out: &mut String, kind: &str, item: &Item) {
         let index = self.items.len();
         self.say(out, kind, json!({"output_index": index, "item": item}));
     }
@@ -64,9 +64,10 @@ impl Words {
             self.close(out);
             let id = id(if is_reasoning { "rs" } else { "msg" }, self.answer, self.items.len());
             let (item, part, added) = if is_reasoning {
-                (reasoning_item(&id, None), summary_part(""), "response.reasoning_summary_part.added")
+                let part = json!(Summary::new(String::new()));
+                (Item::reasoning(id.clone(), None), part, "response.reasoning_summary_part.added")
             } else {
-                (text_item(&id, "in_progress", None), text_part(""), "response.content_part.added")
+                (Item::no_text(id.clone()), json!(Text::new(String::new())), "response.content_part.added")
             };
             self.item(out, "response.output_item.added", &item);
             self.say_of(out, added, &id, is_reasoning, json!({"part": part}));
@@ -86,17 +87,23 @@ impl Words {
         let Some(Open { id, is_reasoning, text }) = self.open.take() else { return };
         let item = if is_reasoning {
             self.say_of(out, "response.reasoning_summary_text.done", &id, true, json!({"text": text}));
-            self.say_of(out, "response.reasoning_summary_part.done", &id, true, json!({"part": summary_part(&text)}));
-            reasoning_item(&id, Some(&text))
+            self.say_of(
+                out,
+                "response.reasoning_summary_part.done",
+                &id,
+                true,
+                json!({"part": Summary::new(text.clone())}),
+            );
+            Item::reasoning(id, Some(text))
         } else {
             self.say_of(out, "response.output_text.done", &id, false, json!({"text": text, "logprobs": []}));
-            self.say_of(out, "response.content_part.done", &id, false, json!({"part": text_part(&text)}));
-            text_item(&id, "completed", Some(&text))
+            self.say_of(out, "response.content_part.done", &id, false, json!({"part": Text::new(text.clone())}));
+            Item::text(id, text)
         };
         self.done(out, item);
     }
 
-    fn done(&mut self, out: &mut String, item: Value) {
+    fn done(&mut self, out: &mut String, item: Item) {
         self.item(out, "response.output_item.done", &item);
         self.items.push(item);
     }
@@ -106,7 +113,7 @@ impl Teller for Words {
     const SHAPE: Shape = Shape::OpenAi;
 
     fn begin(&mut self, out: &mut String) {
-        let begun = begun(&id("resp", self.answer, 0), &self.model, self.created);
+        let begun = json!(Response::begun(self.answer, &self.model, self.created));
         self.say(out, "response.created", json!({"response": begun}));
         self.say(out, "response.in_progress", json!({"response": begun}));
     }
@@ -121,21 +128,19 @@ impl Teller for Words {
 
     fn end(&mut self, outcome: &Outcome, out: &mut String) {
         self.close(out);
-        for item in call_items(outcome, self.items.len()) {
-            let (id, arguments) = (item["id"].clone(), item["arguments"].clone());
-            let mut started = item.clone();
-            started["arguments"] = "".into();
-            started["status"] = "in_progress".into();
+        for item in Item::calls(outcome, self.items.len()) {
+            let Item::FunctionCall { id, call_id, name, arguments, .. } = item.clone() else { continue };
+            let (begun, status) = (String::new(), "in_progress");
+            let started = Item::FunctionCall { id: id.clone(), status, call_id, name, arguments: begun };
             self.item(out, "response.output_item.added", &started);
             let index = self.items.len();
-            let of = |name: &str, value: &Value| json!({"item_id": id, "output_index": index, name: value});
-            self.say(out, "response.function_call_arguments.delta", of("delta", &arguments));
-            self.say(out, "response.function_call_arguments.done", of("arguments", &arguments));
+            let of = |field: &str| json!({"item_id": id, "output_index": index, field: arguments});
+            self.say(out, "response.function_call_arguments.delta", of("delta"));
+            self.say(out, "response.function_call_arguments.done", of("arguments"));
             self.done(out, item);
         }
-        let whole = response(outcome, self.created, std::mem::take(&mut self.items));
-        let kind = if whole["status"] == "completed" { "response.completed" } else { "response.incomplete" };
-        self.say(out, kind, json!({"response": whole}));
+        let whole = Response::of(outcome, self.created, std::mem::take(&mut self.items));
+        self.say(out, &format!("response.{}", whole.status), json!({"response": whole}));
     }
 
     fn failed(&mut self, facts: &Facts, out: &mut String) {

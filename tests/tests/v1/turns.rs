@@ -1,50 +1,12 @@
-//! The interface for SDKs: the official ones work as they are, and what they ask is kept like any other turn.
-#![expect(clippy::unwrap_used, reason = "a test")]
+//! A call is a turn like any other, and what is wrong leaves nothing.
 
-use std::path::Path;
-
-use polyphony_devstack::Sdks;
 use polyphony_tests::{Client, Deployment, Peer, eventually, read};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use super::person;
+
 const EVENTS: &str = "SELECT count(*) FROM events WHERE event_type IN ('prompt_posted', 'session_opened')";
-
-/// A person with a personal access token.
-async fn person(url: &str) -> (Client, Client) {
-    let person = Client::register(url).await;
-    let (status, answer) = person.call(Method::POST, "/users/me/tokens", Some(json!({"name": "sdk"}))).await;
-    assert_eq!(status, 201, "{answer}");
-    let token = person.with_token(answer["data"]["token"].as_str().unwrap());
-    (person, token)
-}
-
-async fn run(script: &str, url: &str, token: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk").join(script);
-    let arguments = [url.to_owned(), token.to_owned()];
-    let output = tokio::task::spawn_blocking(move || {
-        Sdks::install().unwrap().script(&path).unwrap().args(arguments).output().unwrap()
-    });
-    let output = output.await.unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}");
-}
-
-#[tokio::test]
-async fn the_official_sdks_work_as_they_are() {
-    let peer = Peer::start().await;
-    let deployment = Deployment::with_peer(&peer).await;
-    let all = deployment.start("all").await;
-    let (_, token) = person(&all.url()).await;
-    let url = all.url();
-    tokio::join!(run("openai_sdk.py", &url, &token.token), run("anthropic_sdk.py", &url, &token.token));
-    // Tools and pictures reached the provider as they were meant.
-    let asked = peer.asked();
-    assert!(asked.iter().any(|body| body["tools"][0]["function"]["name"] == "weather"));
-    assert!(asked.iter().any(|body| body.to_string().contains("data:image/png;base64,iVBOR")));
-    let results = asked.iter().flat_map(|body| body["messages"].as_array().unwrap());
-    assert!(results.filter(|message| message["role"] == "tool").all(|message| message["content"] == "rain"));
-}
 
 #[tokio::test]
 async fn a_call_is_a_turn_of_the_session_that_it_names_or_of_the_days_own() {
@@ -96,6 +58,12 @@ async fn what_is_wrong_is_refused_in_the_callers_words_and_leaves_nothing() {
     let before = deployment.count(EVENTS).await;
     let message = json!([{"role": "user", "content": "hi"}]);
     let hi = json!({"model": "demo/demo", "messages": message});
+    let input = json!({"model": "demo/demo", "input": "hi"});
+    let with = |body: &Value, field: &str, value: &Value| {
+        let mut body = body.clone();
+        body[field] = value.clone();
+        body.to_string()
+    };
     let unknown = json!({"model": "x", "messages": message});
     let numbered = json!({"model": "demo/demo", "messages": 3});
     for (path, session, body, status, code) in [
@@ -106,6 +74,14 @@ async fn what_is_wrong_is_refused_in_the_callers_words_and_leaves_nothing() {
         ("/chat/completions", Some("x".to_owned()), hi.to_string(), 404, "not_found"),
         ("/responses", None, json!({"model": "demo/demo"}).to_string(), 400, "validation_failed"),
         ("/nowhere", None, hi.to_string(), 404, "not_found"),
+        // What would change the answer is refused where it can't be done.
+        ("/chat/completions", None, with(&hi, "logprobs", &json!(true)), 400, "validation_failed"),
+        ("/chat/completions", None, with(&hi, "functions", &json!([{"name": "f"}])), 400, "validation_failed"),
+        ("/chat/completions", None, with(&hi, "audio", &json!({"voice": "x"})), 400, "validation_failed"),
+        ("/chat/completions", None, with(&hi, "web_search_options", &json!({})), 400, "validation_failed"),
+        ("/responses", None, with(&input, "background", &json!(true)), 400, "validation_failed"),
+        ("/responses", None, with(&input, "conversation", &json!("conv_1")), 400, "validation_failed"),
+        ("/responses", None, with(&input, "tools", &json!([{"type": "web_search"}])), 400, "validation_failed"),
     ] {
         let request = token.request(Method::POST, &format!("/v1{path}")).header("content-type", "application/json");
         let request = if let Some(id) = session { request.header("x-session-id", id) } else { request };
@@ -113,9 +89,12 @@ async fn what_is_wrong_is_refused_in_the_callers_words_and_leaves_nothing() {
         assert_eq!((got.as_u16(), answer["error"]["code"].as_str()), (status, Some(code)), "{path} {body}: {answer}");
         assert!(answer["error"]["message"].is_string() && answer.get("success").is_none(), "{answer}");
     }
+    let search = json!([{"type": "web_search_20250305", "name": "web_search"}]);
+    let searching = json!({"model": "demo/demo", "max_tokens": 1, "messages": message, "tools": search});
     for (body, status, kind) in [
         (hi, 400, "invalid_request_error"),
         (json!({"model": "x", "max_tokens": 1, "messages": message}), 404, "not_found_error"),
+        (searching, 400, "invalid_request_error"),
     ] {
         let response = token.request(Method::POST, "/v1/messages").json(&body).send().await.unwrap();
         let id = response.headers()["request-id"].to_str().unwrap().to_owned();
@@ -124,4 +103,54 @@ async fn what_is_wrong_is_refused_in_the_callers_words_and_leaves_nothing() {
         assert_eq!((answer["type"].as_str(), answer["request_id"].as_str()), (Some("error"), Some(id.as_str())));
     }
     assert_eq!(deployment.count(EVENTS).await, before);
+}
+
+#[tokio::test]
+async fn a_key_finds_the_same_answer_on_every_path_and_a_failure_under_it_is_not_tried_again() {
+    let peer = Peer::start().await;
+    let deployment = Deployment::with_peer(&peer).await;
+    let all = deployment.start("all").await;
+    let (person, token) = person(&all.url()).await;
+    let session = person.session("demo/demo").await;
+    let message = json!([{"role": "user", "content": "hi"}]);
+    let post = |path: &str, key: &str, body: &Value| {
+        let request = token.request(Method::POST, path).header("idempotency-key", key);
+        request.header("x-session-id", session.to_string()).json(body)
+    };
+    for (path, body) in [
+        ("/v1/chat/completions", json!({"model": "demo/demo", "messages": message})),
+        ("/v1/messages", json!({"model": "demo/demo", "messages": message, "max_tokens": 1000})),
+        ("/v1/responses", json!({"model": "demo/demo", "input": "hi"})),
+    ] {
+        // Two at once, and one later: one answer.
+        let send = || async { read(post(path, path, &body).send().await.unwrap()).await };
+        let ((one, first), (other, second)) = tokio::join!(send(), send());
+        assert_eq!((one.as_u16(), other.as_u16()), (200, 200), "{first} {second}");
+        assert!(first["id"].is_string(), "{first}");
+        assert_eq!((&first["id"], &first["id"]), (&second["id"], &send().await.1["id"]));
+        // As a stream it is another request.
+        let mut streamed = body.clone();
+        streamed["stream"] = true.into();
+        assert_eq!(post(path, path, &streamed).send().await.unwrap().status(), 409);
+        let text = post(path, &format!("{path} streamed"), &streamed).send().await.unwrap().text().await.unwrap();
+        let again = post(path, &format!("{path} streamed"), &streamed).send().await.unwrap().text().await.unwrap();
+        let ids = |text: &str| {
+            text.split('"')
+                .find(|word| word.len() > 32 && word.contains('_') || word.starts_with("chatcmpl-"))
+                .map(str::to_owned)
+        };
+        assert!(ids(&text).is_some() && ids(&text) == ids(&again), "{text}");
+    }
+    assert_eq!(deployment.count("SELECT count(*) FROM events WHERE event_type = 'prompt_posted'").await, 6);
+    // Without a key a failure may be tried again; under one the same failure would be found.
+    let broken = json!({"model": "lab/broken", "messages": message});
+    for key in ["one", "one", ""] {
+        let request = token.request(Method::POST, "/v1/chat/completions").json(&broken);
+        let request = if key.is_empty() { request } else { request.header("idempotency-key", key) };
+        let response = request.send().await.unwrap();
+        let advice = response.headers().get("x-should-retry").map(|advice| advice.to_str().unwrap().to_owned());
+        assert_eq!(response.status(), 502);
+        assert_eq!(advice.as_deref(), (!key.is_empty()).then_some("false"));
+    }
+    assert_eq!(peer.asked().len(), 2);
 }
