@@ -211,30 +211,24 @@ impl Store {
         Ok((loaded.aggregate, loaded.version))
     }
 
-    /// Folds a session with this turn alone, as far as the answers of the turn can be made from that: its prompt brought
-    /// the whole conversation. `None` for a turn that goes on from those before it, or that isn't of this session.
+    /// Folds a session as far as the answers of one of its turns, `turn`, need it: whole, unless the prompt brought the
+    /// conversation with it. Then it needs nothing of a session that may be very long.
     ///
     /// # Errors
     /// [`StoreError::Unreadable`] for an event that this build doesn't know.
-    pub async fn stateless_log(&self, session: SessionId, turn: TurnId) -> Result<Option<SessionLog>, StoreError> {
-        // Most turns go on from others, and are read with them: they cost no more here than this look.
-        let brings = "SELECT EXISTS (SELECT FROM events WHERE aggregate_type = 'turn' AND aggregate_id = $1 \
-                      AND sequence = 1 AND (payload #>> '{prompt_posted,given}') IS NOT NULL)";
-        let brings: bool = sqlx::query(brings).bind(turn.to_string()).fetch_one(&self.pool).await?.try_get(0)?;
-        if !brings {
-            return Ok(None);
+    pub async fn log_for(
+        &self,
+        id: SessionId,
+        turn_id: TurnId,
+        turn: Versioned<Turn>,
+    ) -> Result<SessionLog, StoreError> {
+        let is_whole = |prompt: &Prompt| prompt.given.is_some() && prompt.session_id == id && prompt.quote.is_none();
+        if !turn.aggregate.prompt.as_ref().is_some_and(is_whole) {
+            return self.session_log(id).await;
         }
-        let (aggregate, version) = self.load::<Turn>(turn.as_uuid()).await?;
-        let is_whole = |prompt: &Prompt| prompt.session_id == session && prompt.quote.is_none();
-        if !aggregate.prompt.as_ref().is_some_and(is_whole) {
-            return Ok(None);
-        }
-        let (session, at) = self.load::<Session>(session.as_uuid()).await?;
-        Ok(Some(SessionLog {
-            session: Versioned { aggregate: session, version: at },
-            turns: BTreeMap::from([(turn, Versioned { aggregate, version })]),
-            ..SessionLog::default()
-        }))
+        let (aggregate, version) = self.load::<Session>(id.as_uuid()).await?;
+        let session = Versioned { aggregate, version };
+        Ok(SessionLog { session, turns: BTreeMap::from([(turn_id, turn)]), ..SessionLog::default() })
     }
 
     /// The turn that was posted last in a session's conversation.

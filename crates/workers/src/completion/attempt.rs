@@ -109,7 +109,8 @@ impl Worker<'_> {
 
     async fn run(&self) -> Result<Outcome, StoreError> {
         failpoint!("worker.job_received");
-        let Some(mut started) = self.start().await? else { return Ok(Outcome::Settled) };
+        let mut trail = Trail::default();
+        let Some(mut started) = self.start(&mut trail).await? else { return Ok(Outcome::Settled) };
         failpoint!("worker.after_lease");
         let answer_id = self.job().answer_id;
         let live = Live::default();
@@ -124,7 +125,6 @@ impl Worker<'_> {
         });
         let serving = serving.await;
         self.deps.switchboard.first_call();
-        let mut trail = Trail::default();
         loop {
             let publisher = self.deps.bus.chunk_publisher(self.job().owner_id, answer_id);
             let mut emitter = Emitter::new(publisher, started.attempt, live.clone());

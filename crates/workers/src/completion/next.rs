@@ -72,11 +72,16 @@ impl Trail {
         owner: AccountId,
         model: &ModelRef,
     ) -> Result<Vec<Candidate>, StoreError> {
-        if !self.known.contains_key(&model.provider) {
-            let slots = slots(deps, owner, &model.provider).await?;
-            self.known.insert(model.provider.clone(), slots);
-        }
+        self.look_up(deps, owner, &model.provider).await?;
         Ok(self.untried(model))
+    }
+
+    /// Looks the keys for a provider up, if they haven't been yet.
+    pub(super) async fn look_up(&mut self, deps: &Deps, owner: AccountId, provider: &str) -> Result<(), StoreError> {
+        if !self.known.contains_key(provider) {
+            self.known.insert(provider.to_owned(), slots(deps, owner, provider).await?);
+        }
+        Ok(())
     }
 
     /// The same, of a model whose keys have been looked up before.

@@ -12,6 +12,7 @@ use polyphony_providers::ProviderError;
 
 use super::{
     attempt::{Started, Worker},
+    next::Trail,
     record::describe,
 };
 
@@ -20,13 +21,16 @@ const STORE_TRIES: u32 = 9;
 
 impl Worker<'_> {
     /// Takes the next attempt; `None` when there is nothing to do.
-    pub(super) async fn start(&self) -> Result<Option<Started>, StoreError> {
+    pub(super) async fn start(&self, trail: &mut Trail) -> Result<Option<Started>, StoreError> {
         let job = self.job();
-        // A prompt that brings its conversation with it needs nothing of a session that may be very long.
-        let log = match self.deps.store.stateless_log(job.session_id, job.turn_id).await? {
-            Some(log) => log,
-            None => self.deps.store.session_log(job.session_id).await?,
-        };
+        let (aggregate, version) = self.deps.store.load::<Turn>(job.turn_id.as_uuid()).await?;
+        let Some(answer) = aggregate.answers.get(&job.answer_id) else { return Ok(None) };
+        if answer.status.is_final() {
+            return Ok(None);
+        }
+        let provider = answer.model.provider.clone();
+        let log = self.deps.store.log_for(job.session_id, job.turn_id, Versioned { aggregate, version });
+        let (log, ()) = tokio::try_join!(log, trail.look_up(self.deps, job.owner_id, &provider))?;
         let Some(turn) = log.turns.get(&job.turn_id) else { return Ok(None) };
         let Some(answer) = turn.aggregate.answers.get(&job.answer_id) else { return Ok(None) };
         if answer.status.is_final() {
