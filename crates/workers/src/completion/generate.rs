@@ -139,7 +139,7 @@ impl Generation<'_> {
                         if let Part::Refusal { text } = &part {
                             emitter.push(ChunkKind::Text, text.as_str());
                         }
-                        report.keep(part);
+                        report.parts.push(part);
                     }
                     Some(Ok(AdapterEvent::Limits(limits))) => self.call.heed(limits),
                     Some(Err(error)) => return Ended::Failed(error),
@@ -159,18 +159,6 @@ impl Report {
             usage.output += before.output;
         }
         self.usage = Some(usage);
-    }
-
-    /// Keeps a part. The id of a tool call is replaced where the provider gave none, or the same twice.
-    fn keep(&mut self, mut part: Part) {
-        if let Part::ToolCall(call) = &mut part {
-            let id = &call.call_id;
-            let taken = self.parts.iter().any(|kept| matches!(kept, Part::ToolCall(kept) if kept.call_id == *id));
-            if id.is_empty() || taken {
-                call.call_id = format!("call_{}", uuid::Uuid::now_v7().simple());
-            }
-        }
-        self.parts.push(part);
     }
 }
 
