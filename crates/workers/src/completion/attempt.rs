@@ -7,7 +7,7 @@ use std::{
 
 use polyphony_bus::{
     JobDelivery,
-    wire::{ChunkBody, ChunkState, Job},
+    wire::{ChunkBody, Job},
 };
 use polyphony_domain::turn::{Answer, AttemptReason, EndFrame, EndKind, Turn};
 use polyphony_eventstore::{
@@ -116,11 +116,7 @@ impl Worker<'_> {
         live.begin(started.attempt, &started.answer.model.name);
         let serving = self.deps.bus.serve_chunk_state(answer_id, {
             let live = live.clone();
-            move || {
-                let shown = live.lock().clone();
-                let (text, reasoning, chunks) = (shown.text, shown.reasoning, shown.chunks);
-                ChunkState { attempt: shown.attempt, model: shown.model, text, reasoning, chunks }
-            }
+            move || live.lock().clone().into()
         });
         let serving = serving.await;
         self.deps.switchboard.first_call();
@@ -219,7 +215,9 @@ impl Worker<'_> {
                     if !limited || wait > trail.others(self.deps, &started.answer).patience(error.kind) {
                         return Ok(Made::unsent(Ended::Failed(error)));
                     }
-                    if let Some(ended) = self.interrupts().wait(crate::routing::pause(1, Some(wait))).await {
+                    let wait = crate::routing::pause(1, Some(wait));
+                    emitter.say_waiting(wait, error.kind);
+                    if let Some(ended) = self.interrupts().wait(wait).await {
                         return Ok(Made::unsent(ended));
                     }
                 }

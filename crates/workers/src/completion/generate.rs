@@ -99,6 +99,7 @@ impl Generation<'_> {
                 return ended;
             }
             tracing::info!(kind = ?error.kind, wait_ms = wait.as_millis() as u64, "asking the provider again");
+            emitter.say_waiting(wait, error.kind);
             if let Some(ended) = self.interrupts.wait(wait).await {
                 return ended;
             }

@@ -71,6 +71,8 @@ async fn a_short_wait_is_waited_for_and_a_long_one_is_said() {
         let answered = stack.ask(&person, "deepseek/one", &[]).await;
         assert_eq!((answered.text(), answered.answer.attempt), ("all is well", 1));
         assert!(headers[0].0.starts_with('x') || began.elapsed() >= Duration::from_millis(900), "{headers:?}");
+        // Who watches is told.
+        assert!(headers[0].0 != "retry-after" || answered.waits == ["rate_limited"], "{:?}", answered.waits);
     }
     let before = lab.keys().len();
     lab.will("k1", [Reply::limited(&[("retry-after", "600")])]);
@@ -200,6 +202,36 @@ async fn what_cannot_be_made_to_fit_fails_plainly_or_goes_to_a_fallback() {
     assert!(!answered.answer.error.unwrap().message.contains("raw"));
     let answered = stack.ask(&person, "deepseek/one", &["openai/gpt-4o-mini"]).await;
     assert_eq!((answered.text(), answered.answer.attempt, other.keys().len()), ("all is well", 2, 1));
+}
+
+#[tokio::test]
+async fn what_has_no_room_goes_to_the_larger_model_of_the_persons_choice() {
+    let (lab, other, stack) = lab().await;
+    let person = stack.person().await;
+    stack.key(&person, "deepseek", "k1", 0).await;
+    stack.key(&person, "openai", "k2", 0).await;
+    // The first model's window has no room for the prompt alone, which nothing can be taken away from.
+    let prompt = "tea and cake ".repeat(14_000);
+    let alone = stack.ask_with(&person, "deepseek/one", &[], Params::default(), &prompt).await;
+    assert_eq!((alone.code(), alone.answer.attempt), ("CONTEXT_TOO_LONG", 1));
+    let fallbacks = ["openai/gpt-4.1"];
+    let answered = stack.ask_with(&person, "deepseek/one", &fallbacks, Params::default(), &prompt).await;
+    assert_eq!((answered.text(), answered.answer.attempt), ("all is well", 2));
+    // Everybody sees why, and which model it is.
+    let restart = &answered.restarts[0];
+    assert_eq!((&restart["reason"], &restart["model"]), (&json!("failover"), &json!("gpt-4.1")));
+    assert_eq!(answered.failed[0]["error"]["code"], "CONTEXT_TOO_LONG");
+    assert_eq!(
+        (&answered.failed[0]["record"]["cost"], answered.failed[0]["record"]["model"]["name"].as_str()),
+        (&json!(0), Some("one"))
+    );
+    // The receipt and the price are the larger model's: 600 at $2, 400 cached at $0.50, 100 out at $8 a million.
+    let record = answered.answer.record.clone().unwrap();
+    let receipt = record.context.unwrap();
+    assert_eq!((receipt.model.as_str(), receipt.window, receipt.lacks_room()), ("openai/gpt-4.1", 1_047_576, false));
+    assert_eq!((record.model.name.as_str(), record.cost.to_string().as_str()), ("gpt-4.1", "0.002200"));
+    // Nobody was bothered with what could not fit.
+    assert_eq!((lab.keys().len(), other.keys()), (0, vec!["k2".to_owned()]));
 }
 
 #[tokio::test]
