@@ -253,10 +253,12 @@ impl Worker<'_> {
         let key_id = key_of(call);
         let model = &context::known(self.deps, &answer.model);
         let whose = key_id.map_or_else(|| self.job().owner_id.as_uuid(), |key| key.as_uuid());
-        let ask = Ask { log: &started.log, turn: self.job().turn_id, answer, model, whose };
+        let key = key.as_ref();
+        let (log, turn) = (&started.log, self.job().turn_id);
+        let mut ask = Ask { log, turn, answer, model, whose, key, unsigned: false };
         let generation = Generation {
             adapter: &*adapter,
-            key: key.as_ref(),
+            key,
             call,
             switchboard: &self.deps.switchboard,
             interrupts: self.interrupts(),
@@ -272,6 +274,12 @@ impl Worker<'_> {
                 tracing::info!(body = %String::from_utf8_lossy(&rendered.body), "asking");
             }
             let ended = generation.run(&rendered, emitter, &mut report).await;
+            // Signatures are for one organisation and model; without them the conversation is still the same.
+            let unsigned = matches!(&ended, Ended::Failed(error) if error.kind == ErrorKind::SignatureRefused);
+            if unsigned && !ask.unsigned && emitter.is_untouched() {
+                ask.unsigned = true;
+                continue;
+            }
             // What the provider finds too long is made shorter, while nothing was shown.
             let is_too_long = matches!(&ended, Ended::Failed(error) if error.kind == ErrorKind::ContextTooLong);
             let again = is_too_long && emitter.is_untouched() && size < context::MOST_SIZES;

@@ -161,6 +161,19 @@ impl Stack {
         params: Params,
         content: &str,
     ) -> Answered {
+        let prompt = Prompt { content: content.into(), ..Prompt::default() };
+        self.ask_about(person, model, fallbacks, params, prompt).await
+    }
+
+    /// Asks a model about a prompt with everything that comes with it.
+    pub async fn ask_about(
+        &self,
+        person: &Person,
+        model: &str,
+        fallbacks: &[&str],
+        params: Params,
+        prompt: Prompt,
+    ) -> Answered {
         let reference = |name: &&str| self.catalog.resolve(name).unwrap().reference();
         let request = AnswerRequest {
             model: reference(&model),
@@ -171,7 +184,7 @@ impl Stack {
         let (turn_id, answer_id) = (TurnId::new(Uuid::now_v7()), AnswerId::new(Uuid::now_v7()));
         let (session_id, owner_id) = (person.session, person.account);
         let mut chunks = self.bus.subscribe_chunks().await.unwrap();
-        let prompt = Prompt { session_id, content: content.into(), ..Prompt::default() };
+        let prompt = Prompt { session_id, ..prompt };
         let post = TurnCommand::Post { prompt, answers: vec![NewAnswer { answer_id, request }] };
         self.store
             .command::<Turn>(Self::context(owner_id), Root::Existing(session_id.as_uuid()))
