@@ -1,5 +1,5 @@
 //! Models and the keys to them: through the interface, and through the operator's commands.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::{Arc, Mutex};
 
@@ -209,6 +209,17 @@ async fn the_operator_sees_models_prices_and_what_providers_offer() {
     let state = |name: &str| found.lines().find(|line| line.split_whitespace().any(|word| word == name));
     assert!(state("gpt-9").unwrap().contains("not in the catalogue"));
     assert!(state("gpt-4.1").unwrap().contains("gone") && state("gpt-4o-mini").is_none());
+    // What can't be done says why, and what to do.
+    for (args, words) in [
+        (&["models", "list", "--provider", "nobody"][..], "there are anthropic, deepseek"),
+        (&["models", "discover", "--provider", "nobody"], "there is no provider nobody"),
+        (&["models", "discover", "--provider", "groq"], "POLYPHONY_PROVIDERS__GROQ__API_KEY"),
+        (&["models", "price", "nothing"], "`polyphony models list`"),
+        (&["models", "price", "gpt-4o-mini", "--input", "1", "--cached", "2"], "parts of --input"),
+    ] {
+        let complaint = deployment.fails(args).await;
+        assert!(complaint.contains(words), "{args:?}: {complaint}");
+    }
     good.lock().unwrap().clear();
     let refused = deployment.fails(&["models", "check"]).await;
     assert!(refused.contains("1 of the providers"), "{refused}");

@@ -1,6 +1,5 @@
 //! What people see while nothing comes: a place in their own queue, a provider that wants to be left alone; and what they
 //! may use at all.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::{
     Arc,
