@@ -74,6 +74,13 @@ impl Deployment {
         Role::start(&[role], self.envs()).await
     }
 
+    /// Starts a role with a further setting of its own.
+    pub async fn start_with(&self, role: &str, name: &str, value: &str) -> Role {
+        let mut envs = self.envs();
+        envs.insert(name.to_owned(), value.to_owned());
+        Role::start(&[role], envs).await
+    }
+
     /// Runs a command of the operator's to its end and expects that it succeeds.
     pub async fn run(&self, args: &[&str]) -> String {
         let output = polyphony_testkit::run(args, self.envs());

@@ -220,3 +220,70 @@ async fn messages_are_pinned_quoted_and_paged() {
     assert_eq!(first["meta"]["next_before"], Value::Null);
     expect(&client, Method::GET, &page(&Uuid::now_v7().to_string()), None, 404).await;
 }
+
+/// Whether somebody holds the door of a session, alone or together with others.
+async fn is_held(deployment: &Deployment, session: Uuid, mode: &str) -> bool {
+    let sql = format!(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND mode = '{mode}' \
+         AND ((classid::bigint << 32) | objid::bigint) = hashtextextended('{session}', 0)"
+    );
+    deployment.count(&sql).await > 0
+}
+
+#[tokio::test]
+async fn a_prompt_that_comes_while_its_parent_is_deleted_is_refused() {
+    let deployment = Deployment::new(&[]).await;
+    // The second command on a session is the deletion: it dawdles before it is there for others to see.
+    let slow = "store.before_commit.session=sleep:2000@2*1";
+    let all = deployment.start_with("all", "POLYPHONY_FAILPOINTS", slow).await;
+    let client = Client::register(&all.url()).await;
+    let session = client.session("demo-n40-i10").await;
+    let [_, a1] = exchange(&client, session, "one").await;
+    let deleting = {
+        let (client, path) = (client.clone(), format!("/messages/{a1}"));
+        tokio::spawn(async move { client.call(Method::DELETE, &path, None).await.0 })
+    };
+    eventually("the deletion is under way", async || {
+        is_held(&deployment, session, "ExclusiveLock").await.then_some(())
+    })
+    .await;
+    let before = deployment.count("SELECT count(*) FROM events").await;
+    let reply = |parent: Option<&String>| json!({"session_id": session, "content": "two", "parent_id": parent});
+    let regenerate = format!("/messages/{a1}/regenerate");
+    let (given, found, again) = tokio::join!(
+        client.call(Method::POST, "/chat/completions/sync", Some(reply(Some(&a1)))),
+        client.call(Method::POST, "/chat/completions/sync", Some(reply(None))),
+        client.call(Method::POST, &regenerate, Some(json!({}))),
+    );
+    assert_eq!(deleting.await.unwrap(), 204);
+    for (status, refused) in [given, found, again] {
+        assert_eq!((status.as_u16(), &refused["error"]["code"]), (409, &json!("CONFLICT")), "{refused}");
+    }
+    // The deletion, and nothing else.
+    assert_eq!(deployment.count("SELECT count(*) FROM events").await, before + 1);
+}
+
+#[tokio::test]
+async fn a_deletion_sees_the_prompt_that_came_just_before_it() {
+    let deployment = Deployment::new(&[]).await;
+    let roles = tokio::join!(deployment.start("worker"), deployment.start("relay"), deployment.start("projector"));
+    // The second command on a turn of this node is the second prompt.
+    let slow = "store.before_commit.turn=sleep:2000@2*1";
+    let api = deployment.start_with("api", "POLYPHONY_FAILPOINTS", slow).await;
+    let client = Client::register(&api.url()).await;
+    let session = client.session("demo-n300-i10").await;
+    let [_, a1] = exchange(&client, session, "one").await;
+    let asking = {
+        let (client, body) = (client.clone(), json!({"session_id": session, "content": "two", "parent_id": a1}));
+        tokio::spawn(async move { client.stream("/chat/completions", body).await })
+    };
+    eventually("the prompt is under way", async || is_held(&deployment, session, "ShareLock").await.then_some(()))
+        .await;
+    expect(&client, Method::DELETE, &format!("/messages/{a1}"), None, 409).await;
+    let mut stream = asking.await.unwrap();
+    assert_eq!(stream.to_end().await.event, "done");
+    assert_eq!(client.thread(session, false).await.len(), 4);
+    expect(&client, Method::DELETE, &format!("/messages/{a1}"), None, 204).await;
+    expect(&client, Method::GET, &format!("/messages/{}", stream.message_id()), None, 404).await;
+    drop(roles);
+}

@@ -209,7 +209,77 @@ async fn the_operator_sees_models_prices_and_what_providers_offer() {
     let state = |name: &str| found.lines().find(|line| line.split_whitespace().any(|word| word == name));
     assert!(state("gpt-9").unwrap().contains("not in the catalogue"));
     assert!(state("gpt-4.1").unwrap().contains("gone") && state("gpt-4o-mini").is_none());
+    // What can't be done says why, and what to do.
+    for (args, words) in [
+        (&["models", "list", "--provider", "nobody"][..], "there are anthropic, deepseek"),
+        (&["models", "discover", "--provider", "nobody"], "there is no provider nobody"),
+        (&["models", "discover", "--provider", "groq"], "POLYPHONY_PROVIDERS__GROQ__API_KEY"),
+        (&["models", "price", "nothing"], "`polyphony models list`"),
+        (&["models", "price", "gpt-4o-mini", "--input", "1", "--cached", "2"], "parts of --input"),
+    ] {
+        let complaint = deployment.fails(args).await;
+        assert!(complaint.contains(words), "{args:?}: {complaint}");
+    }
     good.lock().unwrap().clear();
     let refused = deployment.fails(&["models", "check"]).await;
     assert!(refused.contains("1 of the providers"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_picture_goes_to_no_model_that_cannot_see_however_it_came() {
+    let (address, _) = host().await;
+    let deployment = deployment(&address, true).await;
+    let all = deployment.start("all").await;
+    let client = Client::register(&all.url()).await;
+    let (_, token) = client.call(Method::POST, "/users/me/tokens", Some(json!({"name": "sdk"}))).await;
+    let script = client.with_token(token["data"]["token"].as_str().unwrap());
+    let picture = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}});
+    let look = |model: &str| {
+        let content = json!([{"type": "text", "text": "What is this?"}, picture]);
+        json!({"model": model, "messages": [{"role": "user", "content": content}]})
+    };
+    let session = client.session("openai/gpt-4o-mini").await;
+    let post = async |model: &str| {
+        let request = script.request(Method::POST, "/v1/chat/completions").json(&look(model));
+        polyphony_tests::read(request.header("x-session-id", session.to_string()).send().await.unwrap()).await
+    };
+    assert_eq!(post("demo/demo").await.0, 400);
+    let (status, answer) = post("openai/gpt-4o-mini").await;
+    assert_eq!(status, 200, "{answer}");
+    let thread = client.thread(session, false).await;
+    let [prompt, first] = &thread[..] else { panic!("{thread:?}") };
+    let (regenerate, edit) = (format!("/messages/{first}/regenerate"), format!("/messages/{prompt}"));
+    let mut again = client.stream(&regenerate, json!({})).await;
+    assert_eq!(again.to_end().await.event, "done");
+    let sources = [first.clone(), again.message_id()];
+    let synthesis = json!({"session_id": session, "message_ids": sources, "model_id": "demo"});
+    let before = deployment.count("SELECT count(*) FROM events WHERE event_type = 'answer_requested'").await;
+    for (method, path, body) in [
+        (Method::POST, regenerate.as_str(), json!({"model_id": "demo"})),
+        (Method::PUT, edit.as_str(), json!({"content": "And this?", "model_id": "demo"})),
+        (Method::POST, "/chat/synthesize", synthesis),
+    ] {
+        let (status, refused) = client.call(method, path, Some(body)).await;
+        let error = &refused["error"];
+        assert_eq!((status.as_u16(), &error["code"]), (400, &json!("VALIDATION_FAILED")), "{path}: {refused}");
+        assert!(error["details"]["fields"]["attachments"].is_string(), "{path}: {refused}");
+    }
+    // Files can't be named yet, wherever they could be.
+    let file = json!(["019ab3c4-0000-7000-8000-000000000000"]);
+    let both = json!(["demo", "openai/gpt-4o-mini"]);
+    for (path, mut body) in [
+        ("/chat/completions", json!({})),
+        ("/chat/completions/sync", json!({})),
+        ("/chat/compare", json!({"model_ids": both})),
+        ("/chat/discuss", json!({"model_ids": both, "chair_model_id": "demo", "rounds": 1})),
+    ] {
+        body["session_id"] = json!(session);
+        body["content"] = json!("hi");
+        body["attachments"] = file.clone();
+        let (status, refused) = client.call(Method::POST, path, Some(body)).await;
+        assert_eq!((status.as_u16(), &refused["error"]["code"]), (400, &json!("VALIDATION_FAILED")), "{path}");
+        assert!(refused["error"]["details"]["fields"]["attachments"].is_string(), "{path}: {refused}");
+    }
+    let after = deployment.count("SELECT count(*) FROM events WHERE event_type = 'answer_requested'").await;
+    assert_eq!(after, before);
 }

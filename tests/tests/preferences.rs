@@ -147,6 +147,18 @@ async fn people_have_settings_and_a_model_of_their_own() {
         let (status, answer) = put(&client, path, wrong.clone()).await;
         assert_eq!((status, answer["error"]["code"].as_str()), (400, Some("VALIDATION_FAILED")), "{wrong}");
     }
+    // Of two values for one setting nobody knows which is meant.
+    for (twice, field) in [
+        (r#"{"theme":"dark","theme":"light"}"#, "theme"),
+        (r#"{"custom":{"a":1,"a":2}}"#, "custom.a"),
+        (r#"{"mine":1,"mine":1}"#, "mine"),
+    ] {
+        let request = client.request(Method::PUT, path).header("content-type", "application/json").body(twice);
+        let (status, answer) = polyphony_tests::read(request.send().await.unwrap()).await;
+        assert_eq!(status, 400, "{answer}");
+        let fields = answer["error"]["details"]["fields"].as_object().unwrap();
+        assert!(fields.keys().any(|name| name.ends_with(field) || field.ends_with(name.as_str())), "{answer}");
+    }
     let (_, me) = client.call(Method::GET, "/users/me", None).await;
     assert_eq!(me["data"]["settings"], kept["data"]);
     assert_eq!(deployment.count("SELECT count(*) FROM events WHERE payload::text LIKE '%zh-CN%'").await, 0);

@@ -257,6 +257,7 @@ impl From<Refused> for ApiError {
             }
             Refused::GenerationInProgress => Self::in_progress(),
             Refused::QueueFull => Self::queue_full(),
+            Refused::TreeChanged => Self::conflict("messages of the session came or went at the same time"),
             Refused::NotFound => Self::not_found(),
             Refused::RunTaken => Self::conflict("somebody else was quicker"),
             Refused::IdempotencyKeyUsed => {

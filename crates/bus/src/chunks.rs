@@ -10,7 +10,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     Bus, BusError, subjects,
-    wire::{ChunkFrame, ChunkState},
+    wire::{ChunkFrame, ChunkState, Said, Waiting},
 };
 
 /// Publishes the chunks of one answer.
@@ -23,7 +23,16 @@ pub struct ChunkPublisher {
 impl ChunkPublisher {
     /// Publishes a frame; resolves when the stream has it. Readers get it meanwhile, stream or no stream.
     pub fn publish(&self, frame: &ChunkFrame) -> Pin<Box<dyn Future<Output = Result<(), BusError>> + Send>> {
-        let (jetstream, subject, payload) = (self.bus.jetstream.clone(), self.subject.clone(), frame.encode());
+        self.send(frame.encode())
+    }
+
+    /// Says that the answer waits. Nothing is lost with it, so nobody has to wait for its acknowledgement.
+    pub fn say_waiting(&self, waiting: Waiting) {
+        tokio::spawn(self.send(Said::Waiting(waiting).encode()));
+    }
+
+    fn send(&self, payload: Bytes) -> Pin<Box<dyn Future<Output = Result<(), BusError>> + Send>> {
+        let (jetstream, subject) = (self.bus.jetstream.clone(), self.subject.clone());
         Box::pin(async move {
             let ack = jetstream.publish(subject, payload).await.map_err(BusError::failed)?;
             ack.await.map_err(BusError::failed)?;
@@ -37,8 +46,8 @@ impl ChunkPublisher {
 pub struct NodeChunk {
     /// The answer.
     pub answer_id: AnswerId,
-    /// The chunk.
-    pub frame: ChunkFrame,
+    /// The chunk, or what is said instead of one.
+    pub said: Said,
 }
 
 /// Keeps answering late viewers until it is dropped.
@@ -61,7 +70,7 @@ impl Bus {
         let messages = self.client.subscribe(subjects::CHUNKS).await.map_err(BusError::failed)?;
         Ok(messages.filter_map(|message: Message| {
             let chunk = subjects::id(&message.subject, 2)
-                .and_then(|answer_id| Some(NodeChunk { answer_id, frame: ChunkFrame::decode(message.payload)? }));
+                .and_then(|answer_id| Some(NodeChunk { answer_id, said: Said::decode(message.payload)? }));
             std::future::ready(chunk)
         }))
     }

@@ -55,6 +55,50 @@ pub enum ChunkBody {
     Error(Bytes),
 }
 
+/// Why nothing comes of an answer for a while. It has no number: who misses it misses nothing of the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The attempt that waits.
+    pub attempt: u32,
+    /// Until when, Unix milliseconds.
+    pub until_ms: i64,
+    /// A word for why: `rate_limited`, `overloaded` or `provider_failed`.
+    pub reason: String,
+}
+
+/// What is said about an answer while it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A piece of it, or its end.
+    Frame(ChunkFrame),
+    /// That it waits.
+    Waiting(Waiting),
+}
+
+/// Kind of what isn't a frame.
+const WAITING: u8 = b'w';
+
+impl Said {
+    /// A frame as it is, or the kind and JSON.
+    pub fn encode(&self) -> Bytes {
+        match self {
+            Self::Frame(frame) => frame.encode(),
+            Self::Waiting(waiting) => {
+                let json = serde_json::to_vec(waiting).unwrap_or_default();
+                [&[WAITING][..], &json].concat().into()
+            }
+        }
+    }
+
+    /// Reads what was said; `None` for rubbish.
+    pub fn decode(bytes: Bytes) -> Option<Self> {
+        match bytes.first() {
+            Some(&WAITING) => Some(Self::Waiting(serde_json::from_slice(&bytes[1..]).ok()?)),
+            _ => ChunkFrame::decode(bytes).map(Self::Frame),
+        }
+    }
+}
+
 /// One chunk on its way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkFrame {
@@ -124,6 +168,9 @@ pub struct ChunkState {
     pub reasoning: String,
     /// How both were cut.
     pub chunks: ChunkMap,
+    /// What it waits for, where it does.
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
 }
 
 impl ChunkState {
@@ -145,8 +192,14 @@ mod tests {
     fn frames_survive_the_wire_and_rubbish_is_refused() {
         for body in [ChunkBody::Text("你好".into()), ChunkBody::Reasoning("".into()), ChunkBody::Done("{}".into())] {
             let frame = ChunkFrame { attempt: 2, n: 7, body };
-            assert_eq!(ChunkFrame::decode(frame.encode()), Some(frame));
+            assert_eq!(ChunkFrame::decode(frame.encode()), Some(frame.clone()));
+            assert_eq!(Said::decode(frame.encode()), Some(Said::Frame(frame)));
         }
+        let waiting = Said::Waiting(Waiting { attempt: 1, until_ms: 5, reason: "overloaded".into() });
+        assert_eq!(Said::decode(waiting.encode()), Some(waiting.clone()));
+        // A node of an older version passes it over.
+        assert_eq!(ChunkFrame::decode(waiting.encode()), None);
+        assert_eq!(Said::decode(Bytes::from_static(b"w{")), None);
         for rubbish in [&b""[..], b"t1234", b"x\0\0\0\x01\0\0\0\x01a", b"t\0\0\0\x01\0\0\0\x01\xff"] {
             assert_eq!(ChunkFrame::decode(Bytes::from_static(rubbish)), None);
         }

@@ -110,6 +110,7 @@ fn receipt() -> Receipt {
         budget: 106_496,
         used: 1_200,
         estimated: true,
+        counted: None,
         parts: vec![ReceiptPart {
             kind: "message".into(),
             message_id: Some(uuid(17)),

@@ -11,6 +11,7 @@ use crate::{
     StoreError, erasure,
     error::Refused,
     seats::{self, Aftermath, Seats},
+    tree::SeenTree,
 };
 
 /// A side write.
@@ -142,6 +143,8 @@ pub enum Effect {
         /// Refuses a second prompt with the same guard while this one is in flight.
         guard: Option<String>,
     },
+    /// Refuses where the session isn't what it was when it was looked at.
+    ExpectTree(SessionId, SeenTree),
     /// Ends the flights among these that never began; the others go on.
     EndUnstarted {
         /// The answers.
@@ -356,6 +359,7 @@ impl Effect {
                 one(&done, Refused::NotFound)?;
             }
             Self::CreateRun { .. } => after.waiting.extend(seats::create(connection, &self, seats).await?),
+            Self::ExpectTree(session, seen) => seen.expect(connection, session).await?,
             Self::EndUnstarted { answer_ids } => {
                 for answer_id in answer_ids {
                     match seats::end(&mut *connection, answer_id, 0).await {

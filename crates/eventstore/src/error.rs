@@ -78,6 +78,9 @@ pub enum Refused {
     /// The account has too many answers waiting.
     #[error("too many answers are waiting")]
     QueueFull,
+    /// Messages of the session came or went since it was looked at.
+    #[error("the session's messages have changed meanwhile")]
+    TreeChanged,
     /// What should be changed isn't there.
     #[error("it is not there")]
     NotFound,

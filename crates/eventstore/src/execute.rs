@@ -15,7 +15,6 @@ use polyphony_domain::{ids::EventId, record::Cursor};
 use polyphony_platform::{failpoint, mutated, vault::Dek};
 use rand::Rng;
 use serde_json::Value;
-use sqlx::{PgConnection, Row};
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -23,9 +22,11 @@ use crate::{
     CommandContext, Effect, Store, StoreError,
     error::Refused,
     idempotency::{IdempotencyKey, StoredResponse},
+    insert::Batch,
     keys,
     sealing::Binding,
     seats::Aftermath,
+    tree::Beside,
 };
 
 /// Longest pause of a command that met a conflict, in milliseconds.
@@ -99,13 +100,15 @@ pub struct Execute<A: Aggregate> {
     known: Option<(A, u64)>,
     effects: Option<MakeEffects<A>>,
     idempotency: Option<(IdempotencyKey, MakeResponse<A>)>,
+    beside: Beside,
     retries: u32,
 }
 
 impl Store {
     /// Begins to describe a command on an aggregate under `root`.
     pub fn command<A: Aggregate + Clone + 'static>(&self, context: CommandContext, root: Root) -> Execute<A> {
-        Execute { store: self.clone(), context, root, known: None, effects: None, idempotency: None, retries: RETRIES }
+        let (known, effects, idempotency, beside) = (None, None, None, Beside::default());
+        Execute { store: self.clone(), context, root, known, effects, idempotency, beside, retries: RETRIES }
     }
 }
 
@@ -130,6 +133,12 @@ where
     /// Side writes, made from the aggregate and its version after the command.
     pub fn effects(mut self, make: impl Fn(&A, u64) -> Vec<Effect> + Send + Sync + 'static) -> Self {
         self.effects = Some(Arc::new(make));
+        self
+    }
+
+    /// Who else may be at work under the same root until the commit.
+    pub fn beside(mut self, beside: Beside) -> Self {
+        self.beside = beside;
         self
     }
 
@@ -203,6 +212,7 @@ impl<A: Aggregate + Clone> Attempt<'_, A> {
             known: self.execute.known.clone(),
             effects: self.execute.effects.clone(),
             idempotency: self.execute.idempotency.clone(),
+            beside: self.execute.beside,
             done: self.done,
         }
     }
@@ -216,6 +226,7 @@ struct Append<A: Aggregate> {
     known: Option<(A, u64)>,
     effects: Option<MakeEffects<A>>,
     idempotency: Option<(IdempotencyKey, MakeResponse<A>)>,
+    beside: Beside,
     done: Arc<Mutex<Option<Executed<A>>>>,
 }
 
@@ -327,7 +338,7 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         };
         let mut transaction = self.store.pool.begin().await?;
         // The events come first: their primary key is what orders two commands on one aggregate (see ADR 3).
-        let cursor = if count == 0 { None } else { Some(insert(&mut transaction, &batch).await?) };
+        let cursor = if count == 0 { None } else { Some(batch.insert(&mut transaction, self.beside).await?) };
         if let Some(wrapped) = &new_key {
             keys::insert(&mut *transaction, self.root.id(), self.owner, wrapped).await?;
         }
@@ -393,51 +404,4 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         }
         Ok(batch)
     }
-}
-
-/// Events of one aggregate, column by column.
-#[derive(Default)]
-struct Batch {
-    aggregate_type: &'static str,
-    aggregate_id: Uuid,
-    root_id: Uuid,
-    owner_id: Uuid,
-    sequences: Vec<i64>,
-    types: Vec<String>,
-    versions: Vec<String>,
-    payloads: Vec<String>,
-    metadata: Vec<String>,
-    event_ids: Vec<Uuid>,
-}
-
-/// One statement for all events of the command.
-async fn insert(connection: &mut PgConnection, batch: &Batch) -> Result<Cursor, StoreError> {
-    let rows = sqlx::query(
-        "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, \
-                             event_id, root_id, owner_id) \
-         SELECT $1, $2, e.sequence, e.type, e.version, e.payload::json, e.metadata::json, e.id, $3, $4 \
-         FROM unnest($5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::uuid[]) \
-              AS e (sequence, type, version, payload, metadata, id) \
-         ORDER BY e.sequence \
-         RETURNING xid::text, position",
-    )
-    .bind(batch.aggregate_type)
-    .bind(batch.aggregate_id.to_string())
-    .bind(batch.root_id)
-    .bind(batch.owner_id)
-    .bind(&batch.sequences)
-    .bind(&batch.types)
-    .bind(&batch.versions)
-    .bind(&batch.payloads)
-    .bind(&batch.metadata)
-    .bind(&batch.event_ids)
-    .fetch_all(connection)
-    .await?;
-    let mut last = Cursor::default();
-    for row in rows {
-        let xid: String = row.try_get(0)?;
-        let xid = xid.parse().map_err(|_| sqlx::Error::Decode("xid".into()))?;
-        last = last.max(Cursor { xid, position: row.try_get(1)? });
-    }
-    Ok(last)
 }

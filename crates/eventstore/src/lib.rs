@@ -18,6 +18,7 @@ pub mod follow_ups;
 mod frame;
 pub mod history;
 pub mod idempotency;
+mod insert;
 pub mod keys;
 pub mod load;
 pub mod logged;
@@ -28,6 +29,7 @@ pub mod seats;
 mod session_cache;
 pub mod store;
 pub mod tail;
+pub mod tree;
 pub mod upcast;
 pub mod vitals;
 
@@ -38,4 +40,5 @@ pub use self::{
     execute::{Execute, ExecuteError, Executed, Root},
     seats::Seats,
     store::Store,
+    tree::{Beside, SeenTree},
 };

@@ -1,13 +1,24 @@
 //! Measures the decoder, the converter and the tokeniser: `cargo run --release -p polyphony-providers --example measure`.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for the terminal")]
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
+use polyphony_domain::{
+    catalog::Model,
+    content::{Message, Role},
+    context::{Entry, Thread},
+};
 use polyphony_providers::{
+    Options,
     compatible::{Quirks, converter},
+    context::Contexts,
     sse::Decoder,
     tokens,
 };
+use uuid::Uuid;
 
 /// Resident memory of this process in MiB (Linux).
 fn resident() -> f64 {
@@ -29,6 +40,52 @@ fn best(mut run: impl FnMut()) -> Duration {
 fn report(what: &str, bytes: usize, events: usize, took: Duration) {
     let seconds = took.as_secs_f64();
     println!("{what}: {:.0} MB/s, {:.0} ns per event", bytes as f64 / 1e6 / seconds, seconds * 1e9 / events as f64);
+}
+
+/// How long it takes to make somebody's conversation fit while others send megabytes of hostile text.
+async fn neighbours() {
+    let contexts = Contexts::default();
+    let model = Model { context_length: 128_000, ..Model::declared("openai", "m") };
+    let fit = async |texts: Vec<String>| {
+        let mut thread = Thread::default();
+        let message = |text: &String| Message::text(Role::User, text.as_str());
+        let entries = texts.iter().map(|text| Entry { message: message(text), turn: None, protected: false });
+        thread.entries = entries.collect();
+        let start = Instant::now();
+        let _ = contexts.fit(&thread, &model, Options::default(), Uuid::nil()).await;
+        start.elapsed()
+    };
+    // Twenty messages of 2 kB, none of them counted before.
+    let prose = |n: usize| (0..20).map(|m| format!("{n} {m} {}", "The kettle boils. ".repeat(110))).collect();
+    contexts.warm_up().await;
+    let units =
+        [("nothing", ""), ("prose", "The kettle boils. "), ("blanks", " "), ("one letter", "a"), ("newlines", "\n")];
+    for (round, (name, unit)) in units.into_iter().enumerate() {
+        let flooding = AtomicBool::new(!unit.is_empty());
+        let flood = async |who: usize| {
+            let mut n = 0;
+            while flooding.load(Ordering::Relaxed) {
+                n += 1;
+                // A megabyte, in texts that are short enough to be counted.
+                let texts = (0..4).map(|m| format!("{who} {n} {m} {}", unit.repeat(249_000 / unit.len().max(1))));
+                fit(texts.collect()).await;
+            }
+        };
+        let measured = async {
+            let mut times = Vec::new();
+            for n in 0..100 {
+                times.push(fit(prose(round * 1_000 + n)).await);
+            }
+            flooding.store(false, Ordering::Relaxed);
+            times.sort();
+            println!(
+                "40 kB of prose beside 3 people with 1 MB of {name}: median {:.1} ms, p99 {:.1} ms",
+                times[50].as_secs_f64() * 1e3,
+                times[98].as_secs_f64() * 1e3
+            );
+        };
+        tokio::join!(measured, flood(1), flood(2), flood(3));
+    }
 }
 
 fn main() {
@@ -70,11 +127,23 @@ fn main() {
     let start = Instant::now();
     runtime.block_on(tokens::count_text("Hello".to_owned(), "openai"));
     println!("vocabulary: {:.0} ms, RSS {before:.1} → {:.1} MiB", start.elapsed().as_secs_f64() * 1e3, resident());
-    let english = "The quick brown fox jumps over the lazy dog. ".repeat(4_400);
-    for (name, text) in [("English", english), ("blanks", " ".repeat(200_000)), ("one letter", "a".repeat(200_000))] {
-        let start = Instant::now();
-        let counted = runtime.block_on(tokens::count_text(text, "openai"));
-        println!("200 kB of {name}: {} tokens in {:.0} ms", counted.tokens, start.elapsed().as_secs_f64() * 1e3);
+    let english = "The quick brown fox jumps over the lazy dog. ";
+    let units = [
+        ("English", english),
+        ("Chinese", "敏捷的棕色狐狸跳过了那只懒狗。"),
+        ("blanks", " "),
+        ("one letter", "a"),
+        ("newlines", "\n"),
+        ("marks", "e\u{301}"),
+        ("signs", "/\n"),
+    ];
+    for (name, unit) in units {
+        // Just below the most that is counted at all.
+        let text = unit.repeat(250_000 / unit.len());
+        let took = best(|| assert!(runtime.block_on(tokens::count_text(text.clone(), "openai")).tokens > 0));
+        println!("250 kB of {name}: {:.0} ms", took.as_secs_f64() * 1e3);
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(neighbours());
     println!("RSS after counting: {:.1} MiB", resident());
 }

@@ -26,6 +26,9 @@ pub enum ErrorKind {
     ModelUnavailable,
     /// The provider did not understand the request.
     BadRequest,
+    /// The provider did not take back what it had signed or encrypted: it was for another key's organisation, or for
+    /// another model.
+    SignatureRefused,
     /// The provider's filter refused the request.
     ContentFilter,
     /// The provider is overloaded or broken.
@@ -75,6 +78,7 @@ impl ProviderError {
                 ErrorKind::ContextTooLong => "the conversation is too long for this model",
                 ErrorKind::ModelUnavailable => "the provider does not offer this model to this key",
                 ErrorKind::BadRequest => "the provider did not accept the request",
+                ErrorKind::SignatureRefused => "the provider did not take back its own earlier reasoning",
                 ErrorKind::ContentFilter => "the provider's content filter refused the request",
                 ErrorKind::Overloaded => "the provider is overloaded or out of order",
                 ErrorKind::Timeout => "the provider stopped answering",

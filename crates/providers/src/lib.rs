@@ -7,7 +7,6 @@
 
 mod answer;
 pub mod anthropic;
-mod call_ids;
 pub mod compatible;
 pub mod context;
 mod conversation;

@@ -120,6 +120,18 @@ pub struct Capabilities {
     pub count_tokens: bool,
 }
 
+impl Capabilities {
+    /// Everything.
+    pub const ALL: Self = Self {
+        images: true,
+        files: true,
+        tools: true,
+        reasoning_effort: true,
+        response_format: true,
+        count_tokens: true,
+    };
+}
+
 /// Why the model ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FinishReason {

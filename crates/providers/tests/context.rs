@@ -1,5 +1,12 @@
 //! Conversations made to fit, with the real tokeniser.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use axum::{Json, Router, routing::post};
 use polyphony_domain::{
     catalog::Model,
     context::{Range, Thread},
@@ -7,7 +14,13 @@ use polyphony_domain::{
     session::Session,
     turn::{Answer, AnswerStatus, AttemptRecord, ModelRef, Prompt, Turn, TurnPurpose},
 };
-use polyphony_providers::{Options, context::Contexts, context::fit_transcript, tokens::count_conversation};
+use polyphony_providers::{
+    Adapter, Options, ProviderKey,
+    anthropic::Anthropic,
+    context::{Contexts, fit_transcript},
+    tokens::count_conversation,
+};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 struct Talk {
@@ -117,4 +130,56 @@ async fn a_range_is_summarised_within_the_window_and_its_summary_is_used() {
     let large =
         contexts.fit(&talk.thread(99), &model("lab", 1_000_000), Options::default(), Uuid::nil()).await.unwrap();
     assert!(large.receipt.summarized.is_empty() && large.receipt.dropped.is_empty());
+}
+
+/// A host that counts tokens as Anthropic does: one for each `tokens`-th byte of the messages.
+async fn counting_host(tokens: &'static AtomicU64) -> (Anthropic, Arc<AtomicU64>) {
+    let asked = Arc::<AtomicU64>::default();
+    let count = {
+        let asked = asked.clone();
+        move |Json(body): Json<Value>| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            let bytes = body["messages"].to_string().len() as u64;
+            std::future::ready(Json(json!({"input_tokens": bytes / tokens.load(Ordering::Relaxed)})))
+        }
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let router = Router::new().route("/v1/messages/count_tokens", post(count));
+    tokio::spawn(axum::serve(listener, router).into_future());
+    polyphony_platform::http::install_crypto_provider();
+    (Anthropic::new("anthropic", &url, reqwest::Client::new()), asked)
+}
+
+#[tokio::test]
+async fn near_the_end_of_the_window_the_provider_counts() {
+    static BYTES: AtomicU64 = AtomicU64::new(4);
+    let (adapter, asked) = counting_host(&BYTES).await;
+    let key = ProviderKey::new(b"key".to_vec());
+    let contexts = Contexts::default();
+    let with = (&adapter as &dyn Adapter, Some(&key));
+    let talk = Talk::of(100, |n| format!("{n} {}", "The kettle boils. ".repeat(20)));
+    let thread = talk.thread(99);
+    let options = || Options { model: "claude-sonnet-4-5".into(), ..Options::default() };
+    // There is much room: our own count will do.
+    let wide =
+        contexts.fit_exactly(&thread, &model("anthropic", 1_000_000), options(), Uuid::nil(), with).await.unwrap();
+    assert_eq!((wide.receipt.counted, asked.load(Ordering::Relaxed)), (None, 0));
+    // Nearly full: the provider's own count stands in the receipt.
+    let tight = model("anthropic", 8_192);
+    let fitted = contexts.fit_exactly(&thread, &tight, options(), Uuid::nil(), with).await.unwrap();
+    let counted = fitted.receipt.counted.unwrap();
+    assert!(asked.load(Ordering::Relaxed) == 1 && counted <= fitted.receipt.budget, "{:?}", fitted.receipt);
+    // It counts more than we do, and more than fits: less is shown, before anything was sent.
+    BYTES.store(2, Ordering::Relaxed);
+    let less = contexts.fit_exactly(&thread, &tight, options(), Uuid::nil(), with).await.unwrap();
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    assert!(less.conversation.messages.len() < fitted.conversation.messages.len());
+    let real = adapter.count_tokens(&less.conversation, &less.options, Some(&key)).await.unwrap().unwrap();
+    // The frames around messages are the dialect's: that is what the margin is for.
+    assert!(real + less.receipt.reserved_output <= less.receipt.window, "{real} of {:?}", less.receipt);
+    // A host that doesn't count leaves it at our own count.
+    let nobody = Anthropic::new("anthropic", &"http://127.0.0.1:9".parse().unwrap(), reqwest::Client::new());
+    let own = contexts.fit_exactly(&thread, &tight, options(), Uuid::nil(), (&nobody, None)).await.unwrap();
+    assert_eq!(own.receipt.counted, None);
 }

@@ -1,6 +1,7 @@
 //! What handlers take: strict bodies and queries, ids, the caller.
 
 mod body;
+mod distinct;
 mod fields;
 mod query;
 
@@ -20,6 +21,7 @@ use uuid::Uuid;
 
 pub use self::{
     body::{Body, OptionalBody},
+    distinct::Distinct,
     query::Params,
 };
 use crate::{auth, error::ApiError, middleware::RequestMeta, state::AppState};

@@ -79,6 +79,11 @@ impl<K: Hash + Eq + Clone> Limit<K> {
         Self { limiter, full: Allowance { policy, burst, period, remaining: burst } }
     }
 
+    /// Its name, how many at once, and the seconds in which as many are allowed again; none where everybody is let through.
+    pub fn policy(&self) -> Option<(&'static str, u32, u64)> {
+        self.limiter.as_ref().map(|_| (self.full.policy, self.full.burst, self.full.seconds(self.full.burst)))
+    }
+
     /// Counts one.
     ///
     /// # Errors

@@ -80,6 +80,26 @@ pub async fn owned(state: &AppState, owner: AccountId, id: SessionId) -> Result<
     if is_there { Ok(session) } else { Err(ApiError::not_found()) }
 }
 
+/// Has one of the caller's sessions do something.
+///
+/// # Errors
+/// `NOT_FOUND` where it has been deleted meanwhile.
+pub async fn command(
+    state: &AppState,
+    caller: Caller,
+    origin: &Origin,
+    id: SessionId,
+    command: SessionCommand,
+) -> Result<(), ApiError> {
+    state
+        .store
+        .command::<Aggregate>(origin.context(caller.account_id), Root::Existing(id.as_uuid()))
+        .run(id.as_uuid(), command)
+        .await?;
+    state.bus.poke_relay().await;
+    Ok(())
+}
+
 /// A session as its owner reads it.
 pub async fn read(state: &AppState, owner: AccountId, id: SessionId) -> Result<Session, ApiError> {
     let row = state.reads.session(owner, id).await?.ok_or_else(ApiError::not_found)?;
@@ -212,13 +232,8 @@ async fn change(
     owned(&state, caller.account_id, id).await?;
     let change = SessionCommand::Change { title: body.title, system_prompt: body.system_prompt, metadata };
     let switch = model.map(|model| SessionCommand::SwitchModel { model: model.slug() });
-    for command in std::iter::once(change).chain(switch) {
-        state
-            .store
-            .command::<Aggregate>(origin.context(caller.account_id), Root::Existing(id.as_uuid()))
-            .run(id.as_uuid(), command)
-            .await?;
+    for step in std::iter::once(change).chain(switch) {
+        command(&state, caller, &origin, id, step).await?;
     }
-    state.bus.poke_relay().await;
     Ok(Success::ok(read(&state, caller.account_id, id).await?))
 }

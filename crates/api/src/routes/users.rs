@@ -1,5 +1,6 @@
 //! The caller's own account, and the personal access tokens.
 
+mod quota;
 mod settings;
 
 use axum::{
@@ -38,6 +39,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(list_tokens, issue_token))
         .routes(routes!(revoke_token))
         .merge(settings::router())
+        .merge(quota::router())
 }
 
 /// Ids carry the time at which they were made.

@@ -4,7 +4,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
-use polyphony_bus::wire::{ChunkBody, ChunkFrame};
+use chrono::Utc;
+use polyphony_bus::wire::{ChunkBody, ChunkFrame, Said, Waiting};
 use polyphony_domain::{
     chunk_map::ChunkKind,
     turn::{EndFrame, EndKind, Turn},
@@ -36,6 +37,15 @@ pub struct Viewing {
     pub is_new: bool,
 }
 
+/// Why nothing comes yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// It has this place in its account's queue, from 1.
+    Queued(u32),
+    /// Its provider is to be left alone for a while.
+    Waiting(Waiting),
+}
+
 /// Follows one answer. Whatever it is doing may be dropped at any moment and begun again.
 ///
 /// After each step the frames are to be taken: until the next one [`Follower::model`] is the model of all of them.
@@ -45,6 +55,9 @@ pub struct Follower {
     ear: Ear,
     at: Position,
     frames: VecDeque<ChunkFrame>,
+    /// What was last said about a pause, and whether somebody has taken it.
+    pause: Option<Pause>,
+    is_told: bool,
     ended: bool,
     heard: Instant,
 }
@@ -52,13 +65,16 @@ pub struct Follower {
 impl Follower {
     pub fn new(state: AppState, viewing: Viewing, ear: Ear) -> Self {
         let at = viewing.after.unwrap_or_default();
-        Self { state, viewing, ear, at, frames: VecDeque::new(), ended: false, heard: Instant::now() }
+        let pause = ear.queued.map(Pause::Queued);
+        let heard = Instant::now();
+        Self { state, viewing, ear, at, frames: VecDeque::new(), pause, is_told: false, ended: false, heard }
     }
 
     /// Catches up with what was shown before; nothing, where the answer is new.
     pub async fn begin(&mut self) {
         if !self.viewing.is_new {
             self.catch_up().await;
+            self.look_at_queue().await;
         }
     }
 
@@ -85,6 +101,11 @@ impl Follower {
         self.frames.pop_front()
     }
 
+    /// Why nothing comes, where that is new.
+    pub fn take_pause(&mut self) -> Option<Pause> {
+        if std::mem::replace(&mut self.is_told, true) { None } else { self.pause.clone() }
+    }
+
     /// Whether the last frame of all was heard.
     pub const fn has_ended(&self) -> bool {
         self.ended
@@ -94,27 +115,61 @@ impl Follower {
     pub async fn wait(&mut self) {
         tokio::select! {
             biased;
-            frame = self.ear.next() => match frame {
-                Some(frame) => self.judge(frame).await,
+            said = self.ear.next() => match said {
+                Some(said) => self.judge(said).await,
                 None => self.catch_up().await,
             },
-            () = tokio::time::sleep_until(self.heard + LOOK) => self.catch_up().await,
+            () = tokio::time::sleep_until(self.heard + LOOK) => {
+                self.catch_up().await;
+                self.look_at_queue().await;
+            }
         }
     }
 
     /// Hears a frame that is there already; `false` if there is none.
     pub async fn hear(&mut self) -> bool {
-        let Some(frame) = self.ear.ready() else { return false };
-        self.judge(frame).await;
+        let Some(said) = self.ear.ready() else { return false };
+        self.judge(said).await;
         true
     }
 
-    async fn judge(&mut self, frame: ChunkFrame) {
+    async fn judge(&mut self, said: Said) {
         self.heard = Instant::now();
+        let frame = match said {
+            Said::Frame(frame) => frame,
+            Said::Waiting(waiting) => return self.pause(waiting),
+        };
         match self.at.judge(&frame) {
             Verdict::Show => self.show(frame),
             Verdict::Skip => {}
             Verdict::Missing => self.catch_up().await,
+        }
+    }
+
+    /// The worker waits, unless that is over or it has been overtaken.
+    fn pause(&mut self, waiting: Waiting) {
+        let is_past = waiting.attempt < self.at.attempt || waiting.until_ms <= Utc::now().timestamp_millis();
+        if !is_past {
+            self.say(Pause::Waiting(waiting));
+        }
+    }
+
+    fn say(&mut self, pause: Pause) {
+        if self.pause.as_ref() != Some(&pause) {
+            self.pause = Some(pause);
+            self.is_told = false;
+        }
+    }
+
+    /// Before its first attempt an answer may stand in a queue, and come nearer to its head.
+    async fn look_at_queue(&mut self) {
+        if self.at.attempt > 1 || self.at.n > 0 || self.ended || matches!(self.pause, Some(Pause::Waiting(_))) {
+            return;
+        }
+        match self.state.store.queue_position(self.viewing.place.answer_id).await {
+            Ok(Some(position)) => self.say(Pause::Queued(position)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "a queue could not be looked at"),
         }
     }
 
@@ -142,6 +197,9 @@ impl Follower {
                 for frame in state.frames_after(self.at.n) {
                     self.at.n = frame.n;
                     self.show(frame);
+                }
+                if let Some(waiting) = state.waiting {
+                    self.pause(waiting);
                 }
             }
             return;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use polyphony_bus::wire::ChunkFrame;
+use polyphony_bus::wire::Said;
 use polyphony_domain::ids::AnswerId;
 use polyphony_platform::mutated;
 use tokio::sync::broadcast;
@@ -20,13 +20,15 @@ const BEHIND: usize = 256;
 
 /// Who watches what.
 #[derive(Clone, Default)]
-pub struct Hub(Arc<Mutex<HashMap<AnswerId, broadcast::Sender<ChunkFrame>>>>);
+pub struct Hub(Arc<Mutex<HashMap<AnswerId, broadcast::Sender<Said>>>>);
 
 /// One viewer's ear; forgetting it forgets the answer when it was the last.
 pub struct Ear {
     hub: Hub,
     answer: AnswerId,
-    frames: broadcast::Receiver<ChunkFrame>,
+    said: broadcast::Receiver<Said>,
+    /// The answer's place in its account's queue when it was asked for; none where it had a seat at once.
+    pub queued: Option<u32>,
 }
 
 impl Hub {
@@ -34,32 +36,32 @@ impl Hub {
     pub fn watch(&self, answer: AnswerId) -> Ear {
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let sender = watched.entry(answer).or_insert_with(|| broadcast::Sender::new(BEHIND));
-        let frames = sender.subscribe();
+        let said = sender.subscribe();
         metrics::gauge!("polyphony_stream_viewers").increment(1.0);
-        Ear { hub: self.clone(), answer, frames }
+        Ear { hub: self.clone(), answer, said, queued: None }
     }
 
-    fn pass(&self, answer: AnswerId, frame: ChunkFrame) {
+    fn pass(&self, answer: AnswerId, said: Said) {
         let watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if mutated!("cross_user") {
-            watched.values().for_each(|sender| drop(sender.send(frame.clone())));
+            watched.values().for_each(|sender| drop(sender.send(said.clone())));
         }
         if let Some(sender) = watched.get(&answer) {
             // Nobody may listen at this very moment.
-            let _ = sender.send(frame);
+            let _ = sender.send(said);
         }
     }
 }
 
 impl Ear {
-    /// The next frame; `None` when frames were missed and the viewer has to catch up.
-    pub async fn next(&mut self) -> Option<ChunkFrame> {
-        self.frames.recv().await.ok()
+    /// What is said next; `None` when something was missed and the viewer has to catch up.
+    pub async fn next(&mut self) -> Option<Said> {
+        self.said.recv().await.ok()
     }
 
-    /// A frame that is there already.
-    pub fn ready(&mut self) -> Option<ChunkFrame> {
-        self.frames.try_recv().ok()
+    /// What has been said already.
+    pub fn ready(&mut self) -> Option<Said> {
+        self.said.try_recv().ok()
     }
 }
 
@@ -84,7 +86,7 @@ pub async fn run(state: AppState, stop: CancellationToken) {
                     chunk = chunks.next() => chunk,
                 };
                 let Some(chunk) = chunk else { break };
-                state.hub.pass(chunk.answer_id, chunk.frame);
+                state.hub.pass(chunk.answer_id, chunk.said);
             },
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "chunks can't be heard"),
         }

@@ -8,13 +8,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::{Bytes, BytesMut};
+use chrono::Utc;
 use futures::{Stream, StreamExt, stream};
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use uuid::Uuid;
 
 use super::{
-    follower::{Follower, Viewing},
+    follower::{Follower, Pause, Viewing},
     frame::{self, FrameId},
     hub::Ear,
 };
@@ -86,7 +87,11 @@ impl Viewer {
         if !self.begun {
             self.follower.begin().await;
             self.begun = true;
-            self.typing();
+            let attempt = self.follower.attempt();
+            // A client that goes on must not be taken back to the beginning by an id.
+            let id = (!self.follower.goes_on()).then_some(FrameId { lane: self.lane, attempt, n: 0 });
+            let pause = self.follower.take_pause();
+            self.typing(id, pause);
             self.write();
             return Some(self.out.split().freeze());
         }
@@ -103,16 +108,27 @@ impl Viewer {
         Some(self.out.split().freeze())
     }
 
-    /// The first event. It names the attempt, which catching up has found out.
-    fn typing(&mut self) {
-        let attempt = self.follower.attempt();
-        // A client that goes on must not be taken back to the beginning by an id.
-        let id = (!self.follower.goes_on()).then_some(FrameId { lane: self.lane, attempt, n: 0 });
+    /// The first event, which names the attempt that catching up has found out; and again, without an id, where it is to
+    /// be said why nothing comes.
+    fn typing(&mut self, id: Option<FrameId>, pause: Option<Pause>) {
         let place = self.follower.place();
-        let data = json!({
+        let mut data = json!({
             "message_id": place.answer_id, "user_message_id": place.turn_id, "session_id": place.session_id,
-            "model": self.follower.model(), "attempt": attempt,
+            "model": self.follower.model(), "attempt": self.follower.attempt(),
         });
+        match pause {
+            None => {}
+            Some(Pause::Queued(position)) => {
+                data["state"] = "queued".into();
+                data["queue_position"] = position.into();
+            }
+            Some(Pause::Waiting(waiting)) => {
+                let left = (waiting.until_ms - Utc::now().timestamp_millis()).max(0);
+                data["state"] = "waiting".into();
+                data["reason"] = waiting.reason.into();
+                data["wait_seconds"] = left.unsigned_abs().div_ceil(1_000).into();
+            }
+        }
         frame::event(&mut self.out, id, "typing", data.to_string().as_bytes());
     }
 
@@ -120,6 +136,9 @@ impl Viewer {
         let message_id = self.follower.place().answer_id.as_uuid();
         while let Some(shown) = self.follower.take() {
             frame::frame(&mut self.out, self.lane, message_id, self.follower.model(), &shown);
+        }
+        if let Some(pause) = self.follower.take_pause() {
+            self.typing(None, Some(pause));
         }
     }
 }

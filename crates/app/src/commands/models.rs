@@ -68,15 +68,37 @@ pub struct PriceArgs {
 
 /// Runs a subcommand.
 pub async fn run(config: &Config, command: ModelsCommand) -> anyhow::Result<()> {
+    // As the roles see it: with the model servers that are found on this machine.
+    let mut config = config.clone();
+    polyphony_providers::discovery::discover(&mut config).await;
+    let config = &config;
     let (_, registry) = roles::outbound(config)?;
     let catalog = registry.catalog(config)?;
     match command {
-        ModelsCommand::List { provider, json } => list(&catalog, &registry, provider.as_deref(), json),
+        ModelsCommand::List { provider, json } => {
+            check_name(&registry, provider.as_deref())?;
+            list(&catalog, &registry, provider.as_deref(), json)
+        }
         ModelsCommand::Check => check(config, &registry).await,
         ModelsCommand::Price(args) => price(&catalog, &args),
         ModelsCommand::Discover { provider } => discover(&catalog, &registry, provider.as_deref()).await,
     }
 }
+
+/// Refuses a name that no provider has.
+fn check_name(registry: &Registry, name: Option<&str>) -> anyhow::Result<()> {
+    match name.filter(|name| !registry.serves(name)) {
+        None => Ok(()),
+        Some(name) => {
+            let names: Vec<String> = registry.providers().into_iter().map(|provider| provider.name).collect();
+            bail!("there is no provider {name} here; there are {}", names.join(", "))
+        }
+    }
+}
+
+/// What to do where nobody can be asked.
+const NOBODY: &str = "no provider has an operator's key or a host of its own, so people bring their own keys; \
+    to ask one from here, set for example POLYPHONY_PROVIDERS__OPENAI__API_KEY";
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -146,7 +168,9 @@ fn list(catalog: &Catalog, registry: &Registry, provider: Option<&str>, as_json:
 }
 
 fn price(catalog: &Catalog, args: &PriceArgs) -> anyhow::Result<()> {
-    let model = catalog.resolve(&args.model).with_context(|| format!("there is no model {}", args.model))?;
+    let model = catalog
+        .resolve(&args.model)
+        .with_context(|| format!("there is no model {}; `polyphony models list` shows all", args.model))?;
     if args.cached.saturating_add(args.written) > args.input {
         bail!("--cached and --written are parts of --input, so together they can't be more");
     }
@@ -205,7 +229,7 @@ fn askable(registry: &Registry) -> Vec<String> {
 async fn check(config: &Config, registry: &Registry) -> anyhow::Result<()> {
     let providers = askable(registry);
     if providers.is_empty() {
-        return print("no provider has an operator's key or a host of its own: people bring their own keys\n");
+        return print(&format!("{NOBODY}\n"));
     }
     let progress = bar(providers.len());
     let mut table = table(&["provider", "host", "asked with", "answer", "ms"]);
@@ -240,10 +264,17 @@ async fn check(config: &Config, registry: &Registry) -> anyhow::Result<()> {
 }
 
 async fn discover(catalog: &Catalog, registry: &Registry, only: Option<&str>) -> anyhow::Result<()> {
+    check_name(registry, only)?;
     let mut providers = askable(registry);
     providers.retain(|provider| only.is_none_or(|only| only == provider));
-    if providers.is_empty() {
-        bail!("no such provider can be asked: it needs an operator's key in the configuration");
+    match only {
+        Some("demo") => return print("the demo is built in: it has the models that the catalogue has\n"),
+        Some(only) if providers.is_empty() => {
+            let variable = only.to_uppercase();
+            bail!("{only} needs an operator's key to be asked: POLYPHONY_PROVIDERS__{variable}__API_KEY");
+        }
+        None if providers.is_empty() => return print(&format!("{NOBODY}\n")),
+        _ => {}
     }
     let progress = bar(providers.len());
     let mut table = table(&["provider", "model", "state"]);

@@ -85,6 +85,9 @@ pub struct Receipt {
     pub used: u64,
     /// Whether the count is an estimate.
     pub estimated: bool,
+    /// Tokens that it has by the provider's own count, where that was asked for: near the end of the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<u64>,
     /// What it is made of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<ReceiptPart>,

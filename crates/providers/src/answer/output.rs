@@ -1,8 +1,11 @@
 //! What has been read of one answer so far: its events, and how it ended.
 
+use std::collections::HashSet;
+
 use polyphony_domain::content::{Citation, Part, ToolCall};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Deserializer, Value};
+use uuid::Uuid;
 
 use crate::{AdapterEvent, ErrorKind, FinishReason, ProviderError, Usage};
 
@@ -28,6 +31,8 @@ pub(crate) struct Output {
     /// Something came that this dialect knows.
     pub(super) understood: bool,
     citations: Vec<Citation>,
+    /// Ids of the calls so far.
+    call_ids: HashSet<String>,
 }
 
 impl Output {
@@ -60,12 +65,31 @@ impl Output {
         self.events.push(Ok(AdapterEvent::Part(part)));
     }
 
-    /// Adds a call of a tool; no arguments mean an empty object.
+    /// Adds a call of a tool; no arguments mean an empty object. Some providers leave the id out, others repeat it: the
+    /// call gets one of its own then, so that its result can name it.
     pub(crate) fn tool_call(&mut self, mut call: ToolCall) {
         if call.arguments.as_str().trim().is_empty() {
             call.arguments = "{}".into();
         }
+        if call.call_id.is_empty() || self.call_ids.contains(&call.call_id) {
+            call.call_id = format!("call_{}", Uuid::now_v7().simple());
+        }
+        self.call_ids.insert(call.call_id.clone());
         self.part(Part::ToolCall(call));
+    }
+
+    /// Adds what was held back until the answer is complete. Where it calls tools, a mere stop means that.
+    pub(crate) fn release(&mut self, held: Vec<Part>) {
+        let calls = held.iter().any(|part| matches!(part, Part::ToolCall(_)));
+        if calls && self.finish == Some(FinishReason::Stop) {
+            self.finish = Some(FinishReason::ToolCalls);
+        }
+        for part in held {
+            match part {
+                Part::ToolCall(call) => self.tool_call(call),
+                other => self.part(other),
+            }
+        }
     }
 
     /// Adds a refusal; nothing for an empty one.
@@ -173,4 +197,25 @@ impl Output {
 fn is_cut(text: &str) -> bool {
     let mut values = Deserializer::from_str(text).into_iter::<IgnoredAny>();
     values.next().is_some_and(|value| value.is_err_and(|error| error.is_eof()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_call_has_an_id_of_its_own() {
+        let mut out = Output::default();
+        for id in ["a", "", "a", "", "b"] {
+            out.tool_call(ToolCall { call_id: id.to_owned(), ..ToolCall::default() });
+        }
+        let ids = out.take().into_iter().map(|event| match event.unwrap() {
+            AdapterEvent::Part(Part::ToolCall(call)) => call.call_id,
+            other => panic!("{other:?}"),
+        });
+        let ids: Vec<String> = ids.collect();
+        let distinct: HashSet<&String> = ids.iter().collect();
+        assert_eq!((ids[0].as_str(), ids[4].as_str(), distinct.len()), ("a", "b", 5));
+        assert!(ids.iter().all(|id| !id.is_empty()));
+    }
 }

@@ -3,7 +3,7 @@
 use polyphony_domain::content::{Media, MediaSource, Part, Role};
 use serde_json::{Value, json};
 
-use crate::conversation::{Echo, Files, IdRule, Prepared, Prompted, Target};
+use crate::conversation::{Echo, Files, IdRule, NameRule, Prepared, Prompted, Target};
 
 /// What Anthropic takes.
 pub(super) const fn target(provider: &str) -> Target<'_> {
@@ -16,6 +16,7 @@ pub(super) const fn target(provider: &str) -> Target<'_> {
         images: &["image/png", "image/jpeg", "image/gif", "image/webp"],
         files: Files::PdfOrUrl,
         ids: IdRule::Word(64),
+        names: NameRule::Word(128),
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Quirks {
     pub refusals: bool,
     /// Ids of tool calls have nine characters.
     pub short_ids: bool,
+    /// Instructions stand at the beginning only, both sides take turns, and results of tools are followed by an answer.
+    pub strict_turns: bool,
     /// It wants the reasoning back that led to calls of tools.
     pub echoes_reasoning: bool,
     /// The host writes its reasoning into the text, between `<think>` tags.
@@ -70,6 +72,7 @@ impl Quirks {
         pdf: false,
         refusals: false,
         short_ids: false,
+        strict_turns: false,
         echoes_reasoning: false,
         think_tags: false,
         key_optional: false,
@@ -163,6 +166,7 @@ const PRESETS: [Preset; 12] = [
             seed_field: "random_seed",
             effort: Effort::No,
             short_ids: true,
+            strict_turns: true,
             ..Quirks::KNOWN
         },
     ),

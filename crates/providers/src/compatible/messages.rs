@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::Quirks;
 use crate::{
-    Options,
-    conversation::{Echo, Files, IdRule, Prepared, Prompted, Target, data_url},
+    Loss, LossKind, Options,
+    conversation::{Echo, Files, IdRule, Losses, NameRule, Prepared, Prompted, Target, data_url},
     fields::{parsed, tool_answer},
 };
 
@@ -15,17 +15,18 @@ pub(super) fn target<'a>(quirks: &Quirks, provider: &'a str) -> Target<'a> {
     Target {
         provider,
         echo: if quirks.echoes_reasoning { Echo::TextWithCalls } else { Echo::Never },
-        system_inside: true,
-        alternates: false,
+        system_inside: !quirks.strict_turns,
+        alternates: quirks.strict_turns,
         refusals: quirks.refusals,
         images: if quirks.images { &["image/png", "image/jpeg", "image/gif", "image/webp"] } else { &[] },
         files: if quirks.pdf { Files::Pdf } else { Files::No },
         ids: if quirks.short_ids { IdRule::Nine } else { IdRule::Word(40) },
+        names: NameRule::Word(64),
     }
 }
 
 /// The `messages` field.
-pub(super) fn messages(quirks: &Quirks, prepared: &Prepared) -> Vec<Value> {
+pub(super) fn messages(quirks: &Quirks, prepared: &Prepared, losses: &mut Losses) -> Vec<Value> {
     let mut messages = Vec::with_capacity(prepared.messages.len() + 1);
     if !prepared.system.is_empty() {
         messages.push(json!({"role": quirks.system_role, "content": prepared.system}));
@@ -37,7 +38,23 @@ pub(super) fn messages(quirks: &Quirks, prepared: &Prepared) -> Vec<Value> {
             Role::System => user(quirks.system_role, message, &mut messages),
         }
     }
-    messages
+    if quirks.strict_turns { answered(messages, losses) } else { messages }
+}
+
+/// Puts a word of the assistant between the results of tools and what the person says after them.
+fn answered(messages: Vec<Value>, losses: &mut Losses) -> Vec<Value> {
+    let mut answered: Vec<Value> = Vec::with_capacity(messages.len());
+    for message in messages {
+        if message["role"] == "user" && answered.last().is_some_and(|last| last["role"] == "tool") {
+            losses.say(Loss::of(
+                LossKind::Message,
+                "results of tools: an answer was put between them and the next prompt",
+            ));
+            answered.push(json!({"role": "assistant", "content": "I have the results."}));
+        }
+        answered.push(message);
+    }
+    answered
 }
 
 /// The results of tools are messages of their own.

@@ -49,7 +49,7 @@ pub(crate) fn render(quirks: &Quirks, provider: &str, conversation: &Conversatio
     if let (Some(parallel), false) = (options.params.parallel_tool_calls, options.tools.is_empty()) {
         set(quirks, "parallel_tool_calls", "parallel_tool_calls", parallel.into(), &mut body, &mut losses);
     }
-    body["messages"] = messages(quirks, &prepared).into();
+    body["messages"] = messages(quirks, &prepared, &mut losses).into();
     Rendered { endpoint: "chat/completions".to_owned(), body: body.to_string().into(), losses: losses.0 }
 }
 

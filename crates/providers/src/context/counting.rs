@@ -19,7 +19,7 @@ const GENERATION: usize = 32_768;
 const INLINE: usize = 4 * 1024;
 /// Most bytes that one call has counted; what is older is estimated until the next call.
 const MOST_AT_ONCE: usize = 1024 * 1024;
-/// Bytes after which others get their turn.
+/// Bytes after which others get their turn: some milliseconds, whatever they are.
 const BATCH: usize = 64 * 1024;
 /// How long a call counts before it estimates the rest.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,8 +29,14 @@ pub(super) struct Counter {
     kept: Mutex<Kept>,
     /// Its own keys: nobody outside can make two texts collide.
     hasher: RandomState,
-    permits: Arc<Semaphore>,
+    /// For those who have much to count: half of the processors at most, since those who stream must not wait for them.
+    patient: Arc<Semaphore>,
+    /// For those who have so little that they needn't stand behind the others.
+    quick: Arc<Semaphore>,
 }
+
+/// A part of a text: the text's place, and which bytes.
+type Part<'a> = (usize, &'a str);
 
 /// The newest counts: when the young generation is full, it becomes the old one, and the old one goes.
 #[derive(Default)]
@@ -59,9 +65,9 @@ impl Kept {
 
 impl Default for Counter {
     fn default() -> Self {
-        // Half of the processors at most: those who stream must never wait for those who count.
-        let permits = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
-        Self { kept: Mutex::default(), hasher: RandomState::new(), permits: Arc::new(Semaphore::new(permits)) }
+        let half = std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1));
+        let permits = || Arc::new(Semaphore::new(half));
+        Self { kept: Mutex::default(), hasher: RandomState::new(), patient: permits(), quick: permits() }
     }
 }
 
@@ -99,32 +105,53 @@ impl Counter {
 
     async fn count_aside(&self, texts: &[&str], keys: &[u64], missing: &[usize], counts: &mut [Option<TokenCount>]) {
         let deadline = Instant::now() + PATIENCE;
-        let mut rest = missing;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let many = rest.iter().take_while(|at| {
-                bytes += texts[**at].len();
-                bytes <= BATCH
-            });
-            let (batch, left) = rest.split_at(many.count().max(1));
-            rest = left;
-            let Ok(Ok(permit)) = tokio::time::timeout_at(deadline, self.permits.clone().acquire_owned()).await else {
-                return;
-            };
-            let owned: Vec<String> = batch.iter().map(|at| texts[*at].to_owned()).collect();
+        let mut left: HashMap<usize, (usize, u64)> = HashMap::new();
+        let mut parts: Vec<Part<'_>> = Vec::new();
+        for at in missing {
+            // What is too long to be counted is estimated.
+            let Some(of_text) = tokens::parts(texts[*at]) else { continue };
+            left.insert(*at, (of_text.len(), 0));
+            parts.extend(of_text.into_iter().map(|part| (*at, part)));
+        }
+        let lane =
+            if parts.iter().map(|(_, part)| part.len()).sum::<usize>() <= BATCH { &self.quick } else { &self.patient };
+        for batch in batches(&parts) {
+            let Ok(Ok(permit)) = tokio::time::timeout_at(deadline, lane.clone().acquire_owned()).await else { return };
+            let owned: Vec<String> = batch.iter().map(|(_, part)| (*part).to_owned()).collect();
             let counting = tokio::task::spawn_blocking(move || {
                 // Held until it is done, also where nobody waits for it any more.
                 let _permit = permit;
                 owned.iter().map(|text| tokens::count(text)).collect::<Vec<_>>()
             });
             let Ok(Ok(counted)) = tokio::time::timeout_at(deadline, counting).await else { return };
-            let mut kept = self.kept();
-            for (at, count) in batch.iter().zip(counted) {
-                kept.insert(keys[*at], count);
-                counts[*at] = Some(count);
+            for ((at, _), count) in batch.iter().zip(counted) {
+                let Some((parts_left, sum)) = left.get_mut(at).filter(|_| !count.estimated) else {
+                    left.remove(at);
+                    continue;
+                };
+                (*parts_left, *sum) = (*parts_left - 1, *sum + count.tokens);
+                if *parts_left == 0 {
+                    let count = TokenCount { tokens: *sum, estimated: false };
+                    self.kept().insert(keys[*at], count);
+                    counts[*at] = Some(count);
+                }
             }
         }
     }
+}
+
+/// Neighbouring parts, as many as are counted in one go.
+fn batches<'a, 'b>(mut parts: &'b [Part<'a>]) -> impl Iterator<Item = &'b [Part<'a>]> {
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let many = parts.iter().take_while(|(_, part)| {
+            bytes += part.len();
+            bytes <= BATCH
+        });
+        let (batch, rest) = parts.split_at(many.count().max(1).min(parts.len()));
+        parts = rest;
+        (!batch.is_empty()).then_some(batch)
+    })
 }
 
 #[cfg(test)]
@@ -152,6 +179,34 @@ mod tests {
         let hostile = [" ".repeat(1_000_000) + "a", "a".repeat(1_000_000), "\n".repeat(1_000_000)];
         let counts = counter.count(&hostile.each_ref().map(String::as_str)).await;
         assert!(counts.iter().all(|count| count.estimated && count.tokens > 0));
+    }
+
+    #[test]
+    fn nobody_counts_more_than_a_batch_in_one_go() {
+        let texts =
+            [" ".repeat(200_000), "a".repeat(70_000), "b ".repeat(10), "\n".repeat(65_536), "tea ".repeat(60_000)];
+        let parts: Vec<Part<'_>> = texts
+            .iter()
+            .enumerate()
+            .flat_map(|(at, text)| tokens::parts(text).unwrap().into_iter().map(move |part| (at, part)))
+            .collect();
+        let mut whole = vec![String::new(); texts.len()];
+        for batch in batches(&parts) {
+            assert!(batch.iter().map(|(_, part)| part.len()).sum::<usize>() <= BATCH);
+            batch.iter().for_each(|(at, part)| whole[*at].push_str(part));
+        }
+        assert_eq!(whole, texts);
+    }
+
+    #[tokio::test]
+    async fn a_text_that_is_counted_in_parts_has_the_count_of_the_whole() {
+        let counter = Counter::default();
+        let texts = ["tea and 茶 ".repeat(12_000), " ".repeat(150_000), String::new()];
+        let counts = counter.count(&texts.each_ref().map(String::as_str)).await;
+        for (text, count) in texts.iter().zip(&counts) {
+            assert_eq!(*count, tokens::count(text));
+        }
+        assert!(counts[0].tokens > 12_000 && counts[1].tokens > 0);
     }
 
     #[test]

@@ -39,8 +39,18 @@ impl Learned {
         lock(&self.calibrations).get(&model).copied().unwrap_or(1_000)
     }
 
-    /// Comes an eighth of the way nearer to what a provider counted.
+    /// Comes an eighth of the way nearer to what a provider billed.
     pub(super) fn calibrate(&self, model: ModelId, counted: u64, actual: u64) {
+        self.approach(model, counted, actual, 8);
+    }
+
+    /// Takes over what a provider counted in the very same request.
+    pub(super) fn correct(&self, model: ModelId, counted: u64, actual: u64) {
+        self.approach(model, counted, actual, 1);
+    }
+
+    /// Comes nearer by one part of so many.
+    fn approach(&self, model: ModelId, counted: u64, actual: u64, parts: u64) {
         // Pictures, caches that a provider leaves out, and mistakes teach nothing about texts.
         if counted < SMALLEST || actual == 0 || actual > counted * 4 || counted > actual * 4 {
             return;
@@ -51,7 +61,7 @@ impl Learned {
         }
         let now = calibrations.entry(model).or_insert(1_000);
         let target = *now * actual / counted;
-        *now = ((*now * 7 + target) / 8).clamp(BOUNDS.0, BOUNDS.1);
+        *now = ((*now * (parts - 1) + target) / parts).clamp(BOUNDS.0, BOUNDS.1);
     }
 
     /// Most tokens that a request to a model may have, for whoever it is, where a longer one was refused lately.

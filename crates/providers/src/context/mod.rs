@@ -4,6 +4,7 @@
 //! what this process has learned. All of that may be lost at any time: it only makes counts better or quicker.
 
 mod counting;
+mod exact;
 mod learned;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use polyphony_domain::{
 use uuid::Uuid;
 
 use self::{counting::Counter, learned::Learned};
-use crate::{Loss, Options, tokens};
+use crate::{Loss, LossKind, Options, tokens};
 
 /// Tokens of the frame around a message.
 const FRAME: u64 = 4;
@@ -203,6 +204,27 @@ pub fn note_losses(receipt: &mut Receipt, losses: &[Loss]) {
         message_id: loss.message_id,
         why: loss.reason.chars().take(200).collect(),
     }));
+}
+
+/// Takes away what providers have signed or encrypted, since the provider didn't take it back. What is lost is said.
+pub fn unsign(conversation: &mut Conversation) -> Vec<Loss> {
+    let mut losses = Vec::new();
+    for message in &mut conversation.messages {
+        let before = message.parts.len();
+        message.parts.retain(|part| !matches!(part, Part::Reasoning { opaque: Some(_), .. }));
+        let mut changed = message.parts.len() != before;
+        for part in &mut message.parts {
+            if let Part::ToolCall(call) = part {
+                changed |= call.opaque.take().is_some();
+            }
+        }
+        if changed {
+            let reason = "reasoning: the provider didn't take its own signature back";
+            losses.push(Loss::within(message.message_id, LossKind::Reasoning, reason));
+        }
+    }
+    conversation.messages.retain(|message| !message.parts.is_empty());
+    losses
 }
 
 /// The conversation that has a model summarise a thread: the thread as far as it fits, as one transcript.

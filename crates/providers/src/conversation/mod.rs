@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 pub(crate) use self::{
     media::{Files, data_url},
-    tool_calls::IdRule,
+    tool_calls::{IdRule, NameRule},
 };
 use crate::{Loss, LossKind};
 
@@ -32,6 +32,8 @@ pub(crate) struct Target<'a> {
     pub(crate) files: Files,
     /// Ids of tool calls.
     pub(crate) ids: IdRule,
+    /// Names of called tools.
+    pub(crate) names: NameRule,
 }
 
 /// Which reasoning a provider wants back from us.
@@ -82,7 +84,7 @@ impl Losses {
 pub(crate) fn prepare(conversation: &Conversation, target: &Target<'_>) -> Prepared {
     let mut losses = Losses::default();
     let fitted = conversation.messages.iter().map(|message| fit(message, target, &mut losses)).collect();
-    let mut messages = tool_calls::repair(fitted, target.ids, &mut losses);
+    let mut messages = tool_calls::repair(fitted, target.ids, target.names, &mut losses);
     messages.retain(|message| !message.parts.is_empty());
     if target.alternates {
         messages = alternate(messages, &mut losses);

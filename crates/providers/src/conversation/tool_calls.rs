@@ -1,5 +1,5 @@
-//! Calls of tools and their results, made whole: ids that are unique and that the target takes, a result for every call,
-//! right after it, and no result without a call.
+//! Calls of tools and their results, made whole: ids that are unique and ids and names that the target takes, a result for
+//! every call, right after it, and no result without a call.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,6 +28,35 @@ impl IdRule {
     }
 }
 
+/// Which names of tools a target takes. A call of the history may have another one's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NameRule {
+    /// Letters, digits, `_` and `-`, at most so many.
+    Word(usize),
+    /// The same with `.` and `:`, not beginning with a digit or a sign.
+    Dotted(usize),
+}
+
+impl NameRule {
+    /// The name as the target takes it.
+    fn fit(self, name: &str) -> String {
+        let (most, others) = match self {
+            Self::Word(most) => (most, "_-"),
+            Self::Dotted(most) => (most, "_-.:"),
+        };
+        let takes = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+        let mut fitted: String = name.chars().map(|c| if takes(c) { c } else { '_' }).collect();
+        let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
+        if fitted.is_empty() {
+            "tool".clone_into(&mut fitted);
+        } else if matches!(self, Self::Dotted(_)) && !fitted.starts_with(begins) {
+            fitted.insert(0, '_');
+        }
+        fitted.truncate(most);
+        fitted
+    }
+}
+
 /// Gives out ids. The same conversation always gets the same, so that a provider's cache recognises it.
 struct Ids {
     rule: IdRule,
@@ -52,11 +81,13 @@ struct Open {
     given: String,
     /// Its id in the request.
     id: String,
+    /// Its name in the conversation, and in the request.
     name: String,
+    fitted: String,
 }
 
 /// Makes them whole.
-pub(super) fn repair(mut messages: Vec<Prompted>, rule: IdRule, losses: &mut Losses) -> Vec<Prompted> {
+pub(super) fn repair(mut messages: Vec<Prompted>, rule: IdRule, names: NameRule, losses: &mut Losses) -> Vec<Prompted> {
     let mut ids = Ids { rule, used: HashSet::new(), next: 0 };
     let mut open: Vec<Open> = Vec::new();
     let mut results: HashMap<String, ToolResult> = HashMap::new();
@@ -66,19 +97,23 @@ pub(super) fn repair(mut messages: Vec<Prompted>, rule: IdRule, losses: &mut Los
             match part {
                 Part::ToolCall(call) if message.role == Role::Assistant => {
                     let id = ids.unique(&call.call_id);
-                    open.push(Open { given: call.call_id.clone(), id: id.clone(), name: call.name.clone() });
-                    message.parts.push(Part::ToolCall(ToolCall {
-                        call_id: id,
-                        arguments: object(&call).into(),
-                        ..call
-                    }));
+                    let (given, fitted, arguments) =
+                        (call.call_id.clone(), names.fit(&call.name), object(&call).into());
+                    if fitted != call.name {
+                        let reason = "the name of a called tool: rewritten, since the provider doesn't take it";
+                        losses.say(Loss::within(message_id, LossKind::ToolCall, reason));
+                    }
+                    let name = call.name.clone();
+                    let shown = ToolCall { call_id: id.clone(), name: fitted.clone(), arguments, ..call };
+                    message.parts.push(Part::ToolCall(shown));
+                    open.push(Open { given, id, name, fitted });
                 }
                 Part::ToolCall(_) => {
                     losses.say(Loss::within(message_id, LossKind::ToolCall, "a tool call: no model made it"));
                 }
                 Part::ToolResult(result) => match take_call(&mut open, &result) {
                     Some(call) => {
-                        let result = ToolResult { call_id: call.id.clone(), name: call.name, ..result };
+                        let result = ToolResult { call_id: call.id.clone(), name: call.fitted, ..result };
                         results.insert(call.id, result);
                     }
                     None => {

@@ -74,6 +74,9 @@ impl Said {
         if status != 429 && self.says(CONTEXT) {
             return ErrorKind::ContextTooLong;
         }
+        if client_error && status != 429 && self.says(SIGNATURE) {
+            return ErrorKind::SignatureRefused;
+        }
         // Google says "quota" for limits per minute too; then it names the wait.
         if status == 402
             || (client_error && self.retry_delay.is_none() && (self.says(QUOTA) || self.coded(&[" 1113 "])))
@@ -147,6 +150,17 @@ const CONTEXT: &[&str] = &[
     "prompt 超长",
     "输入过长",
     "超出最大长度",
+];
+
+const SIGNATURE: &[&str] = &[
+    "invalid_encrypted_content",
+    "encrypted content",
+    "thought signature",
+    "thought_signature",
+    "invalid `signature`",
+    "expected `thinking`",
+    "blocks in the latest assistant message cannot be modified",
+    "of type 'reasoning' was provided without",
 ];
 
 const QUOTA: &[&str] = &[
@@ -281,6 +295,17 @@ mod tests {
             (400, error("data_inspection_failed", "…"), ErrorKind::ContentFilter),
             (400, error("content_filter", "…"), ErrorKind::ContentFilter),
             (400, error("unsupported_parameter", "'max_tokens' is not supported"), ErrorKind::BadRequest),
+            (
+                400,
+                error("invalid_encrypted_content", "The encrypted content gAAA could not be verified."),
+                ErrorKind::SignatureRefused,
+            ),
+            (
+                400,
+                error("", "messages.1.content.0: Invalid `signature` in `thinking` block"),
+                ErrorKind::SignatureRefused,
+            ),
+            (400, error("INVALID_ARGUMENT", "Corrupted thought signature."), ErrorKind::SignatureRefused),
             (422, Value::Null, ErrorKind::BadRequest),
             (403, Value::Null, ErrorKind::InvalidKey),
             (529, Value::Null, ErrorKind::Overloaded),

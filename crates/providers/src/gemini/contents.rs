@@ -3,7 +3,7 @@
 use polyphony_domain::content::{Media, MediaSource, Part, Role};
 use serde_json::{Value, json};
 
-use crate::conversation::{Echo, Files, IdRule, Prepared, Target};
+use crate::conversation::{Echo, Files, IdRule, NameRule, Prepared, Target};
 
 /// What Gemini takes.
 pub(super) const fn target(provider: &str) -> Target<'_> {
@@ -16,6 +16,7 @@ pub(super) const fn target(provider: &str) -> Target<'_> {
         images: &["image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"],
         files: Files::Any,
         ids: IdRule::Word(64),
+        names: NameRule::Dotted(64),
     }
 }
 

@@ -137,15 +137,6 @@ impl Dialect for Chunks {
             return;
         }
         self.close();
-        let calls = self.held.iter().any(|part| matches!(part, Part::ToolCall(_)));
-        if calls && out.finished() == Some(&FinishReason::Stop) {
-            out.finish(FinishReason::ToolCalls);
-        }
-        for part in self.held.drain(..) {
-            match part {
-                Part::ToolCall(call) => out.tool_call(call),
-                other => out.part(other),
-            }
-        }
+        out.release(std::mem::take(&mut self.held));
     }
 }

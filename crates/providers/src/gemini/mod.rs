@@ -54,14 +54,7 @@ impl Adapter for Gemini {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            images: true,
-            files: true,
-            tools: true,
-            reasoning_effort: true,
-            response_format: true,
-            count_tokens: true,
-        }
+        Capabilities::ALL
     }
 
     fn render(&self, conversation: &Conversation, options: &Options) -> Rendered {

@@ -7,27 +7,15 @@ use reqwest::Response;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Timeouts, limits::limits};
-use crate::{
-    AdapterEvent, AdapterStream, ErrorKind, ProviderError, answer::Converter, call_ids::CallIds, error::retry_after,
-};
+use crate::{AdapterEvent, AdapterStream, ErrorKind, ProviderError, answer::Converter, error::retry_after};
 
 /// The events of an answer whose head has come.
 pub(super) fn read(response: Response, converter: Converter, timeouts: Timeouts) -> AdapterStream {
     let wait = retry_after(response.headers());
     let now = Instant::now();
     let ready = limits(response.headers()).map(AdapterEvent::Limits).map(Ok).into_iter().collect();
-    let reading = Reading {
-        response,
-        converter,
-        ready,
-        ids: CallIds::default(),
-        ended: false,
-        timeouts,
-        wait,
-        heard: now,
-        content: now,
-        tail: None,
-    };
+    let reading =
+        Reading { response, converter, ready, ended: false, timeouts, wait, heard: now, content: now, tail: None };
     stream::unfold(reading, Reading::next).boxed()
 }
 
@@ -35,7 +23,6 @@ struct Reading {
     response: Response,
     converter: Converter,
     ready: VecDeque<Result<AdapterEvent, ProviderError>>,
-    ids: CallIds,
     ended: bool,
     timeouts: Timeouts,
     /// The head's wish for a wait, for an error that comes only after it.
@@ -52,7 +39,7 @@ impl Reading {
     async fn next(mut self) -> Option<(Result<AdapterEvent, ProviderError>, Self)> {
         loop {
             match self.ready.pop_front() {
-                Some(Ok(event)) => return Some((Ok(self.ids.complete(event)), self)),
+                Some(Ok(event)) => return Some((Ok(event), self)),
                 Some(Err(mut error)) => {
                     // Nothing that comes after an error counts.
                     self.ended = true;

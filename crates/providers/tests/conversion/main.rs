@@ -1,6 +1,7 @@
 //! Conversations on their way from one provider to another, and what each of them takes.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
+mod going_on;
 mod matrix;
 mod pairs;
 mod repair;

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Side, message, sides, valid};
 
 /// One answer in each dialect: reasoning, text, and two calls of which the ids are no good.
-fn answer(side: &Side) -> String {
+pub(crate) fn answer(side: &Side) -> String {
     let events: &[&str] = match side.name {
         "openai (responses)" => &[
             r#"{"type":"response.output_item.done","output_index":0,"item":{"type":"reasoning","id":"rs_1","summary":[{"type":"summary_text","text":"I must look."}],"encrypted_content":"SIGNED-openai"}}"#,

@@ -20,7 +20,9 @@ fn of(role: Role, parts: Vec<Part>) -> Message {
 }
 
 fn call(id: &str, arguments: &str) -> Part {
-    Part::ToolCall(ToolCall { call_id: id.into(), name: "f".into(), arguments: arguments.into(), opaque: None })
+    // A name that some take.
+    let name = if arguments == "[" { "f.g" } else { "f" };
+    Part::ToolCall(ToolCall { call_id: id.into(), name: name.into(), arguments: arguments.into(), opaque: None })
 }
 
 fn result(id: &str) -> Part {
@@ -55,6 +57,24 @@ fn orphans_are_repaired_and_said() {
         vec![of(Role::User, vec![call("mine", "{}")]), Message::text(Role::User, "x")],
         &[LossKind::ToolCall],
     );
+}
+
+#[test]
+fn names_that_a_target_refuses_are_rewritten_in_call_and_result() {
+    let long = "x".repeat(200);
+    for name in ["look up!", "寻找", "7z", "", "-", "default_api:search", "fs.read", long.as_str()] {
+        let call = ToolCall { call_id: "a".into(), name: name.into(), ..ToolCall::default() };
+        let result = ToolResult { call_id: "a".into(), name: name.into(), content: "42".into(), is_error: false };
+        let lost: &[LossKind] = if name.contains(['!', '寻']) { &[LossKind::ToolCall] } else { &[] };
+        every_side_takes(
+            vec![
+                Message::text(Role::User, "hi"),
+                of(Role::Assistant, vec![Part::ToolCall(call)]),
+                of(Role::User, vec![Part::ToolResult(result), Part::text("so?")]),
+            ],
+            lost,
+        );
+    }
 }
 
 #[test]

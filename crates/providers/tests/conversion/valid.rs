@@ -27,7 +27,27 @@ fn is_object(json: &str) -> bool {
     serde_json::from_str::<Value>(json).is_ok_and(|value| value.is_object())
 }
 
-fn chat(body: &Value, short_ids: bool, context: &str) {
+fn is_name(name: &str, most: usize, others: &[u8]) -> bool {
+    (1..=most).contains(&name.len()) && name.bytes().all(|it| it.is_ascii_alphanumeric() || others.contains(&it))
+}
+
+/// Mistral's order of roles.
+fn strict(body: &Value, context: &str) {
+    let roles: Vec<&str> = list(body, "messages").iter().map(|message| text(message, "role")).collect();
+    for pair in roles.windows(2) {
+        let follows = match pair[0] {
+            "system" | "assistant" => ["user", "tool"],
+            "user" => ["assistant", ""],
+            _ => ["tool", "assistant"],
+        };
+        assert!(follows.contains(&pair[1]), "{context}: {} after {}", pair[1], pair[0]);
+    }
+}
+
+fn chat(body: &Value, is_mistral: bool, context: &str) {
+    if is_mistral {
+        strict(body, context);
+    }
     let mut ids = HashSet::new();
     let mut due: Vec<&str> = Vec::new();
     for message in list(body, "messages") {
@@ -42,8 +62,9 @@ fn chat(body: &Value, short_ids: bool, context: &str) {
         for call in list(message, "tool_calls") {
             let id = text(call, "id");
             assert!(ids.insert(id) && id.len() <= 40, "{context}: id {id}");
-            assert!(!short_ids || id.len() == 9, "{context}: id {id}");
+            assert!(!is_mistral || id.len() == 9, "{context}: id {id}");
             assert!(is_object(text(&call["function"], "arguments")), "{context}");
+            assert!(is_name(text(&call["function"], "name"), 64, b"_-"), "{context}: {call}");
             due.push(id);
         }
         let said = message["content"].as_str().is_some_and(|text| !text.is_empty()) || message["content"].is_array();
@@ -66,7 +87,9 @@ fn responses(body: &Value, context: &str) {
                 }
             }
             "function_call" => {
-                assert!(ids.insert(text(item, "call_id")) && is_object(text(item, "arguments")), "{context}: {item}");
+                let id = text(item, "call_id");
+                assert!((1..=64).contains(&id.len()) && is_object(text(item, "arguments")), "{context}: {item}");
+                assert!(ids.insert(id) && is_name(text(item, "name"), 64, b"_-"), "{context}: {item}");
                 due.insert(text(item, "call_id"));
             }
             "function_call_output" => {
@@ -114,7 +137,9 @@ fn anthropic(body: &Value, context: &str) {
                         "tool_use" => {
                             let id = text(block, "id");
                             let word = id.bytes().all(|it| it.is_ascii_alphanumeric() || b"_-".contains(&it));
+                            let word = word && (1..=64).contains(&id.len());
                             assert!(ids.insert(id) && word && block["input"].is_object(), "{context}: {block}");
+                            assert!(is_name(text(block, "name"), 128, b"_-"), "{context}: {block}");
                             due.push(id);
                         }
                         "image" | "document" => assert!(block["source"]["type"].is_string(), "{context}"),
@@ -148,6 +173,9 @@ fn gemini(body: &Value, context: &str) {
                 assert!(response["response"].is_object(), "{context}");
             } else if let Some(call) = part.get("functionCall") {
                 assert!(call["args"].is_object(), "{context}");
+                let name = text(call, "name");
+                let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+                assert!(begins && is_name(name, 64, b"_-.:"), "{context}: {call}");
                 due.push(text(call, "name"));
             } else {
                 let known = ["text", "inlineData", "fileData"].iter().any(|name| part.get(name).is_some());

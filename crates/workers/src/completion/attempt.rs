@@ -7,7 +7,7 @@ use std::{
 
 use polyphony_bus::{
     JobDelivery,
-    wire::{ChunkBody, ChunkState, Job},
+    wire::{ChunkBody, Job},
 };
 use polyphony_domain::turn::{Answer, AttemptReason, EndFrame, EndKind, Turn};
 use polyphony_eventstore::{
@@ -117,11 +117,7 @@ impl Worker<'_> {
         live.begin(started.attempt, &started.answer.model.name);
         let serving = self.deps.bus.serve_chunk_state(answer_id, {
             let live = live.clone();
-            move || {
-                let shown = live.lock().clone();
-                let (text, reasoning, chunks) = (shown.text, shown.reasoning, shown.chunks);
-                ChunkState { attempt: shown.attempt, model: shown.model, text, reasoning, chunks }
-            }
+            move || live.lock().clone().into()
         });
         let serving = serving.await;
         self.deps.switchboard.first_call();
@@ -219,7 +215,9 @@ impl Worker<'_> {
                     if !limited || wait > trail.others(self.deps, &started.answer).patience(error.kind) {
                         return Ok(Made::unsent(Ended::Failed(error)));
                     }
-                    if let Some(ended) = self.interrupts().wait(crate::routing::pause(1, Some(wait))).await {
+                    let wait = crate::routing::pause(1, Some(wait));
+                    emitter.say_waiting(wait, error.kind);
+                    if let Some(ended) = self.interrupts().wait(wait).await {
                         return Ok(Made::unsent(ended));
                     }
                 }
@@ -255,10 +253,12 @@ impl Worker<'_> {
         let key_id = key_of(call);
         let model = &context::known(self.deps, &answer.model);
         let whose = key_id.map_or_else(|| self.job().owner_id.as_uuid(), |key| key.as_uuid());
-        let ask = Ask { log: &started.log, turn: self.job().turn_id, answer, model, whose };
+        let key = key.as_ref();
+        let (log, turn) = (&started.log, self.job().turn_id);
+        let mut ask = Ask { log, turn, answer, model, whose, key, unsigned: false };
         let generation = Generation {
             adapter: &*adapter,
-            key: key.as_ref(),
+            key,
             call,
             switchboard: &self.deps.switchboard,
             interrupts: self.interrupts(),
@@ -274,6 +274,12 @@ impl Worker<'_> {
                 tracing::info!(body = %String::from_utf8_lossy(&rendered.body), "asking");
             }
             let ended = generation.run(&rendered, emitter, &mut report).await;
+            // Signatures are for one organisation and model; without them the conversation is still the same.
+            let unsigned = matches!(&ended, Ended::Failed(error) if error.kind == ErrorKind::SignatureRefused);
+            if unsigned && !ask.unsigned && emitter.is_untouched() {
+                ask.unsigned = true;
+                continue;
+            }
             // What the provider finds too long is made shorter, while nothing was shown.
             let is_too_long = matches!(&ended, Ended::Failed(error) if error.kind == ErrorKind::ContextTooLong);
             let again = is_too_long && emitter.is_untouched() && size < context::MOST_SIZES;

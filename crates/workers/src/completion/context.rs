@@ -8,8 +8,8 @@ use polyphony_domain::{
 };
 use polyphony_eventstore::load::SessionLog;
 use polyphony_providers::{
-    Adapter, ErrorKind, Options, ProviderError, Rendered,
-    context::{Fitted, fit_transcript, note_losses},
+    Adapter, ErrorKind, Options, ProviderError, ProviderKey, Rendered,
+    context::{Fitted, fit_transcript, note_losses, unsign},
 };
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -44,6 +44,10 @@ pub(super) struct Ask<'a> {
     pub(super) model: &'a Model,
     /// The key that is used, or the account where there is none.
     pub(super) whose: Uuid,
+    /// That key.
+    pub(super) key: Option<&'a ProviderKey>,
+    /// The provider has refused its own signatures: they aren't shown to it again.
+    pub(super) unsigned: bool,
 }
 
 /// Prepares the request for an answer.
@@ -51,7 +55,7 @@ pub(super) struct Ask<'a> {
 /// # Errors
 /// [`ErrorKind::ContextTooLong`] when not even the system prompt, the pinned messages and the last prompt fit.
 pub(super) async fn prepare(deps: &Deps, ask: &Ask<'_>, adapter: &dyn Adapter) -> Result<Prepared, ProviderError> {
-    let Ask { log, turn, answer, model, whose } = *ask;
+    let Ask { log, turn, answer, model, whose, key, unsigned } = *ask;
     let options = options(answer, model);
     let history = log.history();
     let prompt = history.turn(turn).and_then(|turn| turn.prompt.as_ref());
@@ -63,11 +67,14 @@ pub(super) async fn prepare(deps: &Deps, ask: &Ask<'_>, adapter: &dyn Adapter) -
         }
         None => {
             let thread = thread(&history, turn, answer);
-            (deps.contexts.fit(&thread, model, options, whose).await, Some(thread))
+            (deps.contexts.fit_exactly(&thread, model, options, whose, (adapter, key)).await, Some(thread))
         }
     };
-    let Fitted { conversation, options, mut receipt, tokens } =
+    let Fitted { mut conversation, options, mut receipt, tokens } =
         fitted.map_err(|_| ProviderError::of(ErrorKind::ContextTooLong))?;
+    if unsigned {
+        note_losses(&mut receipt, &unsign(&mut conversation));
+    }
     let rendered = adapter.render(&conversation, &options);
     receipt.request_hash = Sha256::digest(&rendered.body).iter().map(|byte| format!("{byte:02x}")).collect();
     note_losses(&mut receipt, &rendered.losses);

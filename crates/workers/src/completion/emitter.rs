@@ -13,9 +13,10 @@ use bytes::Bytes;
 use futures::{FutureExt, future::pending};
 use polyphony_bus::{
     BusError, ChunkPublisher,
-    wire::{ChunkBody, ChunkFrame},
+    wire::{ChunkBody, ChunkFrame, Waiting},
 };
 use polyphony_domain::chunk_map::ChunkKind;
+use polyphony_providers::ErrorKind;
 
 use super::live::Live;
 
@@ -23,6 +24,9 @@ use super::live::Live;
 const LONGEST_WAIT: Duration = Duration::from_millis(25);
 /// Text that is held back goes out at this size, publish in flight or not.
 const LARGEST_WAIT: usize = 1024;
+
+/// A wait that is shorter than this isn't told to anybody.
+const TOLD: Duration = Duration::from_secs(1);
 
 /// Most bytes of an answer, several times what the most talkative models may say.
 const LARGEST_ANSWER: usize = 8 << 20;
@@ -102,6 +106,22 @@ impl Emitter {
     /// Whether a viewer may have seen anything of this attempt, or is about to.
     pub(super) fn is_untouched(&self) -> bool {
         self.first_chunk.is_none() && self.held.is_empty()
+    }
+
+    /// Tells the viewers that nothing comes for this time, and why.
+    pub(super) fn say_waiting(&self, time: Duration, kind: ErrorKind) {
+        if time < TOLD {
+            return;
+        }
+        let reason = match kind {
+            ErrorKind::RateLimited => "rate_limited",
+            ErrorKind::Overloaded => "overloaded",
+            _ => "provider_failed",
+        };
+        let until_ms = (chrono::Utc::now() + time).timestamp_millis();
+        let waiting = Waiting { attempt: self.attempt, until_ms, reason: reason.to_owned() };
+        self.live.lock().waiting = Some(waiting.clone());
+        self.publisher.say_waiting(waiting);
     }
 
     /// Sends a frame that isn't text. Its number is `n`.

@@ -99,6 +99,7 @@ impl Generation<'_> {
                 return ended;
             }
             tracing::info!(kind = ?error.kind, wait_ms = wait.as_millis() as u64, "asking the provider again");
+            emitter.say_waiting(wait, error.kind);
             if let Some(ended) = self.interrupts.wait(wait).await {
                 return ended;
             }
@@ -139,7 +140,7 @@ impl Generation<'_> {
                         if let Part::Refusal { text } = &part {
                             emitter.push(ChunkKind::Text, text.as_str());
                         }
-                        report.keep(part);
+                        report.parts.push(part);
                     }
                     Some(Ok(AdapterEvent::Limits(limits))) => self.call.heed(limits),
                     Some(Err(error)) => return Ended::Failed(error),
@@ -159,18 +160,6 @@ impl Report {
             usage.output += before.output;
         }
         self.usage = Some(usage);
-    }
-
-    /// Keeps a part. The id of a tool call is replaced where the provider gave none, or the same twice.
-    fn keep(&mut self, mut part: Part) {
-        if let Part::ToolCall(call) = &mut part {
-            let id = &call.call_id;
-            let taken = self.parts.iter().any(|kept| matches!(kept, Part::ToolCall(kept) if kept.call_id == *id));
-            if id.is_empty() || taken {
-                call.call_id = format!("call_{}", uuid::Uuid::now_v7().simple());
-            }
-        }
-        self.parts.push(part);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use polyphony_bus::wire::{ChunkState, Waiting};
 use polyphony_domain::chunk_map::{ChunkKind, ChunkMap};
 
 /// What has been streamed so far.
@@ -17,6 +18,8 @@ pub(super) struct Shown {
     pub(super) reasoning: String,
     /// How both were cut.
     pub(super) chunks: ChunkMap,
+    /// What it waits for, where it does.
+    pub(super) waiting: Option<Waiting>,
 }
 
 /// Shared between the attempt that writes it and the task that answers `chunkstate` requests.
@@ -34,12 +37,20 @@ impl Live {
     }
 }
 
+impl From<Shown> for ChunkState {
+    fn from(shown: Shown) -> Self {
+        let Shown { attempt, model, text, reasoning, chunks, waiting } = shown;
+        Self { attempt, model, text, reasoning, chunks, waiting }
+    }
+}
+
 impl Shown {
     /// Adds a chunk; returns its number.
     pub(super) fn push(&mut self, kind: ChunkKind, piece: &str) -> u32 {
         let whole = if kind == ChunkKind::Text { &mut self.text } else { &mut self.reasoning };
         whole.push_str(piece);
         self.chunks.push(kind, piece.len());
+        self.waiting = None;
         self.chunks.len()
     }
 }

@@ -6,7 +6,10 @@ mod stack;
 
 use std::time::{Duration, Instant};
 
-use polyphony_domain::turn::{AnswerStatus, Params};
+use polyphony_domain::{
+    content::{Conversation, Message, Part, Role},
+    turn::{AnswerStatus, Params, Prompt},
+};
 use serde_json::json;
 
 use crate::{
@@ -71,6 +74,8 @@ async fn a_short_wait_is_waited_for_and_a_long_one_is_said() {
         let answered = stack.ask(&person, "deepseek/one", &[]).await;
         assert_eq!((answered.text(), answered.answer.attempt), ("all is well", 1));
         assert!(headers[0].0.starts_with('x') || began.elapsed() >= Duration::from_millis(900), "{headers:?}");
+        // Who watches is told.
+        assert!(headers[0].0 != "retry-after" || answered.waits == ["rate_limited"], "{:?}", answered.waits);
     }
     let before = lab.keys().len();
     lab.will("k1", [Reply::limited(&[("retry-after", "600")])]);
@@ -200,6 +205,71 @@ async fn what_cannot_be_made_to_fit_fails_plainly_or_goes_to_a_fallback() {
     assert!(!answered.answer.error.unwrap().message.contains("raw"));
     let answered = stack.ask(&person, "deepseek/one", &["openai/gpt-4o-mini"]).await;
     assert_eq!((answered.text(), answered.answer.attempt, other.keys().len()), ("all is well", 2, 1));
+}
+
+#[tokio::test]
+async fn a_provider_that_refuses_its_own_signatures_is_asked_without_them() {
+    let (_lab, other, stack) = lab().await;
+    let person = stack.person().await;
+    stack.key(&person, "openai", "another-organisations", 0).await;
+    let thought =
+        Part::Reasoning { text: "hm".into(), opaque: Some(r#"{"id":"rs_1","encrypted_content":"ENCRYPTED"}"#.into()) };
+    let said = Message {
+        parts: vec![thought, Part::text("Tea.")],
+        provider: Some("openai".into()),
+        ..Message::text(Role::Assistant, "")
+    };
+    let given = Conversation { system: None, messages: vec![Message::text(Role::User, "Tea or coffee?"), said] };
+    let prompt = || {
+        let given = serde_json::to_string(&given).unwrap().into();
+        Prompt { content: "Why?".into(), given: Some(given), ..Prompt::default() }
+    };
+    let refusal = r#"{"error":{"message":"The encrypted content gAAA could not be verified. Reason: Encrypted content organization_id did not match the target organization.","type":"invalid_request_error","code":"invalid_encrypted_content"}}"#;
+    let answer = "data: {\"type\":\"response.output_text.delta\",\"output_index\":0,\"delta\":\"It is warm.\"}\n\n\
+        data: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\"output\":[]}}\n\n";
+    let key = "another-organisations";
+    other.will(key, [Reply::Status(400, &[], refusal), Reply::Raw("text/event-stream", answer.to_owned())]);
+    let answered = stack.ask_about(&person, "openai/gpt-5.4", &[], Params::default(), prompt()).await;
+    assert_eq!((answered.text(), answered.answer.attempt, answered.restarts.len()), ("It is warm.", 1, 0));
+    let seen: Vec<String> = other.seen().iter().map(|seen| seen.body.to_string()).collect();
+    assert_eq!(seen.iter().map(|body| body.contains("ENCRYPTED")).collect::<Vec<_>>(), [true, false]);
+    assert!(seen.iter().all(|body| body.contains("Tea.")));
+    let receipt = answered.answer.record.unwrap().context.unwrap();
+    assert!(receipt.converted.iter().any(|converted| converted.why.contains("its own signature")), "{receipt:?}");
+    // Refused without any, it is an error like others.
+    other.will(key, [Reply::Status(400, &[], refusal), Reply::Status(400, &[], refusal)]);
+    let refused = stack.ask_about(&person, "openai/gpt-5.4", &[], Params::default(), prompt()).await;
+    assert_eq!((refused.code(), other.seen().len()), ("PROVIDER_ERROR", 4));
+}
+
+#[tokio::test]
+async fn what_has_no_room_goes_to_the_larger_model_of_the_persons_choice() {
+    let (lab, other, stack) = lab().await;
+    let person = stack.person().await;
+    stack.key(&person, "deepseek", "k1", 0).await;
+    stack.key(&person, "openai", "k2", 0).await;
+    // The first model's window has no room for the prompt alone, which nothing can be taken away from.
+    let prompt = "tea and cake ".repeat(14_000);
+    let alone = stack.ask_with(&person, "deepseek/one", &[], Params::default(), &prompt).await;
+    assert_eq!((alone.code(), alone.answer.attempt), ("CONTEXT_TOO_LONG", 1));
+    let fallbacks = ["openai/gpt-4.1"];
+    let answered = stack.ask_with(&person, "deepseek/one", &fallbacks, Params::default(), &prompt).await;
+    assert_eq!((answered.text(), answered.answer.attempt), ("all is well", 2));
+    // Everybody sees why, and which model it is.
+    let restart = &answered.restarts[0];
+    assert_eq!((&restart["reason"], &restart["model"]), (&json!("failover"), &json!("gpt-4.1")));
+    assert_eq!(answered.failed[0]["error"]["code"], "CONTEXT_TOO_LONG");
+    assert_eq!(
+        (&answered.failed[0]["record"]["cost"], answered.failed[0]["record"]["model"]["name"].as_str()),
+        (&json!(0), Some("one"))
+    );
+    // The receipt and the price are the larger model's: 600 at $2, 400 cached at $0.50, 100 out at $8 a million.
+    let record = answered.answer.record.clone().unwrap();
+    let receipt = record.context.unwrap();
+    assert_eq!((receipt.model.as_str(), receipt.window, receipt.lacks_room()), ("openai/gpt-4.1", 1_047_576, false));
+    assert_eq!((record.model.name.as_str(), record.cost.to_string().as_str()), ("gpt-4.1", "0.002200"));
+    // Nobody was bothered with what could not fit.
+    assert_eq!((lab.keys().len(), other.keys()), (0, vec!["k2".to_owned()]));
 }
 
 #[tokio::test]

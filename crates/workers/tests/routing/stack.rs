@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::StreamExt;
 use polyphony_bus::{
     Bus,
-    wire::{ChunkBody, Job, JobClass},
+    wire::{ChunkBody, Job, JobClass, Said},
 };
 use polyphony_domain::{
     account::{Account, AccountCommand, Role},
@@ -52,6 +52,8 @@ pub struct Answered {
     pub answer: Answer,
     /// `restart` frames, as clients see them.
     pub restarts: Vec<Value>,
+    /// What viewers are told that it waits for.
+    pub waits: Vec<String>,
     /// The attempts that failed: their records and codes.
     pub failed: Vec<Value>,
 }
@@ -159,6 +161,19 @@ impl Stack {
         params: Params,
         content: &str,
     ) -> Answered {
+        let prompt = Prompt { content: content.into(), ..Prompt::default() };
+        self.ask_about(person, model, fallbacks, params, prompt).await
+    }
+
+    /// Asks a model about a prompt with everything that comes with it.
+    pub async fn ask_about(
+        &self,
+        person: &Person,
+        model: &str,
+        fallbacks: &[&str],
+        params: Params,
+        prompt: Prompt,
+    ) -> Answered {
         let reference = |name: &&str| self.catalog.resolve(name).unwrap().reference();
         let request = AnswerRequest {
             model: reference(&model),
@@ -169,7 +184,7 @@ impl Stack {
         let (turn_id, answer_id) = (TurnId::new(Uuid::now_v7()), AnswerId::new(Uuid::now_v7()));
         let (session_id, owner_id) = (person.session, person.account);
         let mut chunks = self.bus.subscribe_chunks().await.unwrap();
-        let prompt = Prompt { session_id, content: content.into(), ..Prompt::default() };
+        let prompt = Prompt { session_id, ..prompt };
         let post = TurnCommand::Post { prompt, answers: vec![NewAnswer { answer_id, request }] };
         self.store
             .command::<Turn>(Self::context(owner_id), Root::Existing(session_id.as_uuid()))
@@ -182,11 +197,20 @@ impl Stack {
         let now = chrono::Utc::now().timestamp_millis();
         let job = Job { answer_id, turn_id, session_id, owner_id, issue: 1, requested_at_ms: now };
         self.bus.publish_job(&job, JobClass::Interactive, &TraceContext::random()).await.unwrap();
-        let mut restarts = Vec::new();
+        let (mut restarts, mut waits) = (Vec::new(), Vec::new());
         let ended = async {
             while let Some(chunk) = chunks.next().await {
-                match chunk.frame.body {
-                    _ if chunk.answer_id != answer_id => {}
+                if chunk.answer_id != answer_id {
+                    continue;
+                }
+                let frame = match chunk.said {
+                    Said::Frame(frame) => frame,
+                    Said::Waiting(said) => {
+                        waits.push(said.reason);
+                        continue;
+                    }
+                };
+                match frame.body {
                     ChunkBody::Restart(data) => restarts.push(serde_json::from_slice(&data).unwrap()),
                     ChunkBody::Done(_) | ChunkBody::Error(_) => return,
                     ChunkBody::Text(_) | ChunkBody::Reasoning(_) => {}
@@ -200,7 +224,7 @@ impl Stack {
              ORDER BY sequence",
         );
         let failed: Vec<Value> = failed.bind(turn_id.to_string()).fetch_all(&self.database.pool).await.unwrap();
-        Answered { answer: turn.answers[&answer_id].clone(), restarts, failed }
+        Answered { answer: turn.answers[&answer_id].clone(), restarts, waits, failed }
     }
 
     /// One number from the database.

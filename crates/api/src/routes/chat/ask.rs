@@ -10,10 +10,11 @@ use chrono::Utc;
 use polyphony_bus::wire::{Job, JobClass};
 use polyphony_domain::{
     ids::{AccountId, AnswerId, SessionId, TurnId},
+    session::Session,
     turn::{AnswerRequest, NewAnswer, Prompt, Turn, TurnCommand, TurnPurpose},
 };
 use polyphony_eventstore::{
-    Effect, Root,
+    Beside, Effect, Root, SeenTree,
     error::Refused,
     idempotency::{IdempotencyKey, StoredResponse},
     load::AnswerPlace,
@@ -58,12 +59,37 @@ pub struct Generation {
     pub is_new: bool,
 }
 
+/// How many messages of the session were deleted when it was looked at: the same ones are when something is added, or it
+/// might be added under one that is gone.
+#[derive(Clone, Copy)]
+pub struct Undeleted(u64);
+
+impl Undeleted {
+    pub fn of(session: &Session) -> Self {
+        Self(session.deleted.len() as u64)
+    }
+}
+
+/// What keeps the place of a prompt.
+#[derive(Clone)]
+pub struct Guard {
+    /// Refuses a second prompt of the same word while this one is in flight; none where branching was asked for.
+    pub alone: Option<String>,
+    pub undeleted: Undeleted,
+}
+
+impl From<Undeleted> for Guard {
+    fn from(undeleted: Undeleted) -> Self {
+        Self { alone: None, undeleted }
+    }
+}
+
 /// What is to be asked, and where.
 pub enum Order {
-    /// A prompt, with the guard of its place.
-    Post { prompt: Box<Prompt>, guard: Option<String>, follow_up: bool },
+    /// A prompt, with the guard of its place; none where the place isn't the person's choice.
+    Post { prompt: Box<Prompt>, guard: Option<Guard>, follow_up: bool },
     /// More answers to a prompt that is there.
-    Add { session_id: SessionId, turn_id: TurnId },
+    Add { session_id: SessionId, turn_id: TurnId, undeleted: Undeleted },
 }
 
 impl Asker<'_> {
@@ -87,7 +113,7 @@ impl Asker<'_> {
     pub async fn ask(&self, order: Order, requests: Vec<AnswerRequest>) -> Result<Generation, ApiError> {
         let owner_id = self.caller.account_id;
         // Before anybody can make an answer, so that nothing of it is missed.
-        let lanes: Vec<Watched> = requests
+        let mut lanes: Vec<Watched> = requests
             .iter()
             .map(|request| {
                 let answer_id = AnswerId::new(Uuid::now_v7());
@@ -103,10 +129,12 @@ impl Asker<'_> {
                 let command = TurnCommand::Post { prompt: *prompt, answers };
                 (session_id, TurnId::new(Uuid::now_v7()), guard, follow_up, command)
             }
-            Order::Add { session_id, turn_id } => {
-                (session_id, turn_id, None, false, TurnCommand::AddAnswers { answers })
+            Order::Add { session_id, turn_id, undeleted } => {
+                (session_id, turn_id, Some(undeleted.into()), false, TurnCommand::AddAnswers { answers })
             }
         };
+        let undeleted = guard.as_ref().map(|guard| guard.undeleted);
+        let guard = guard.and_then(|guard| guard.alone);
         let is_post = matches!(command, TurnCommand::Post { .. });
         let data = json!({"message_id": ids.first(), "message_ids": ids, "user_message_id": turn_id});
         let runs = ids.clone();
@@ -126,9 +154,12 @@ impl Asker<'_> {
                     guard,
                 });
                 let follow_up = follow_up.then_some(Effect::CreateFollowUp { turn_id, session_id, owner_id });
+                let as_seen =
+                    undeleted.map(|Undeleted(count)| Effect::ExpectTree(session_id, SeenTree::Deletions(count)));
                 // The seats come last: their row is locked until the commit.
-                follow_up.into_iter().chain(runs).collect()
+                as_seen.into_iter().chain(follow_up).chain(runs).collect()
             })
+            .beside(Beside::Others)
             .idempotent(self.key.clone(), move |_| StoredResponse { status: 200, data: data.clone() });
         let execute = if is_post { execute.from_nothing() } else { execute };
         let waiting = match execute.run(turn_id.as_uuid(), command).await {
@@ -144,6 +175,10 @@ impl Asker<'_> {
             }
         };
         failpoint!("api.after_commit");
+        for lane in &mut lanes {
+            let waits = waiting.iter().find(|waiting| waiting.answer_id == lane.answer_id);
+            lane.ear.queued = waits.map(|waiting| waiting.position);
+        }
         // Who waits for a seat is told when it has one.
         let is_seated = |id: &AnswerId| !waiting.iter().any(|waiting| waiting.answer_id == *id);
         let seated = ids.into_iter().filter(is_seated);

@@ -5,6 +5,7 @@ use chrono::Utc;
 use polyphony_domain::{
     account::Account,
     catalog::{DEMO, Model},
+    content::Part,
     ids::{AccountId, KeyId},
     model_config::{Configuration, ModelConfig},
     session::Session,
@@ -92,7 +93,8 @@ async fn usable(state: &AppState, owner: AccountId, fallbacks: Vec<ModelRef>) ->
     Ok(fallbacks.into_iter().filter(is_usable).collect())
 }
 
-/// How a model is asked: the request's parameters completed by the person's settings for the model.
+/// How a model is asked about a prompt of text alone: the request's parameters completed by the person's settings for the
+/// model.
 ///
 /// # Errors
 /// `VALIDATION_FAILED` for a parameter that the model doesn't take, `NO_API_KEY`.
@@ -102,8 +104,23 @@ pub async fn request(
     model: &Model,
     params: &Params,
 ) -> Result<AnswerRequest, ApiError> {
-    let asked = AnswerRequest { model: model.reference(), params: params.clone(), ..AnswerRequest::default() };
-    model.check(&asked, &[]).map_err(|unfit| ApiError::unfit(&unfit).with_detail("model", model.slug()))?;
+    let asked = AnswerRequest { params: params.clone(), ..AnswerRequest::default() };
+    request_to(state, owner, model, asked, &[]).await
+}
+
+/// The same about a prompt that brings something along; `asked` says the rest of what is asked for.
+///
+/// # Errors
+/// `VALIDATION_FAILED` for what the model doesn't take: a parameter, tools, a picture of the prompt; `NO_API_KEY`.
+pub async fn request_to(
+    state: &AppState,
+    owner: AccountId,
+    model: &Model,
+    asked: AnswerRequest,
+    prompt: &[Part],
+) -> Result<AnswerRequest, ApiError> {
+    let asked = AnswerRequest { model: model.reference(), ..asked };
+    model.check(&asked, prompt).map_err(|unfit| ApiError::unfit(&unfit).with_detail("model", model.slug()))?;
     let config = ModelConfig::id(owner, model.id);
     let config = async { Ok(state.store.load::<ModelConfig>(config).await?.0.configuration) };
     let (key_id, config) = tokio::try_join!(key(state, owner, model), config)?;

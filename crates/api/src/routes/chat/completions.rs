@@ -75,7 +75,9 @@ async fn ask(asker: Asker<'_>, body: Completion) -> Result<Generation, ApiError>
     asker.ask(Order::Post { prompt, guard: place.guard, follow_up }, vec![request]).await
 }
 
-/// Asks a model. The answer streams back; with `Accept: application/json` only its ids come, at once.
+/// Asks a model. The answer streams back; with `Accept: application/json` only its ids come, at once. `typing` comes first,
+/// and again where it is to be said why nothing comes: with the `state` `queued` and a `queue_position` while all places of
+/// the account are taken, or with `waiting`, a `reason` and `wait_seconds` while the provider wants to be left alone.
 #[utoipa::path(post, path = "/chat/completions", tag = "chat", request_body = Completion,
     responses((status = 200, content_type = "text/event-stream", body = String), (status = 202, body = Envelope<Value>)))]
 async fn completions(

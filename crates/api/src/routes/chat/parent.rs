@@ -8,14 +8,15 @@ use polyphony_domain::{
 use polyphony_eventstore::load::NewestTurn;
 use uuid::Uuid;
 
+use super::ask::{Guard, Undeleted};
 use crate::{error::ApiError, state::AppState};
 
 /// The place of a prompt.
 pub struct Place {
     /// The answer that it replies to.
     pub parent: Option<AnswerId>,
-    /// What keeps a second prompt from replying to it meanwhile; none where branching was asked for.
-    pub guard: Option<String>,
+    /// What keeps it as it is until the prompt is there.
+    pub guard: Option<Guard>,
     /// Whether it is the first prompt of its session.
     pub is_first: bool,
 }
@@ -45,7 +46,7 @@ pub async fn place(
     }
     if let Some(given) = given {
         let parent = Some(given_parent(state, id, session, AnswerId::new(given)).await?);
-        return Ok(Place { parent, guard: None, is_first: false });
+        return Ok(Place { parent, guard: Some(Undeleted::of(session).into()), is_first: false });
     }
     let is_first = newest.is_none();
     let parent = match newest {
@@ -54,8 +55,8 @@ pub async fn place(
         // Somebody went elsewhere since: the whole tree says where the branch ends.
         Some(_) => end_of_branch(state, id).await?,
     };
-    let guard = format!("{id}:{}", parent.map(|parent| parent.to_string()).unwrap_or_default());
-    Ok(Place { parent, guard: Some(guard), is_first })
+    let alone = Some(format!("{id}:{}", parent.map(|parent| parent.to_string()).unwrap_or_default()));
+    Ok(Place { parent, guard: Some(Guard { alone, undeleted: Undeleted::of(session) }), is_first })
 }
 
 /// The answer to go on from after a turn. A prompt that nobody was asked to answer is passed over.

@@ -7,7 +7,7 @@ use axum::{
 };
 use polyphony_domain::{
     ids::{AnswerId, TurnId},
-    turn::{AnswerPurpose, AnswerRequest, Params as Sampling, Turn},
+    turn::{AnswerPurpose, AnswerRequest, Params as Sampling, Prompt, Turn},
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
 use super::{
-    ask::{Asker, Order, wants_ids},
+    ask::{Asker, Order, Undeleted, wants_ids},
     choose, parent,
 };
 use crate::{
@@ -68,8 +68,8 @@ fn check(body: &Synthesis) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// The turn that all the answers belong to.
-async fn turn_of(asker: &Asker<'_>, body: &Synthesis) -> Result<TurnId, ApiError> {
+/// The turn that all the answers belong to, with its prompt and how much of its session is deleted.
+async fn turn_of(asker: &Asker<'_>, body: &Synthesis) -> Result<(TurnId, Prompt, Undeleted), ApiError> {
     let (state, owner, id) = (asker.state, asker.caller.account_id, body.session_id.into());
     let session = sessions::owned(state, owner, id).await?;
     let mut turns = Vec::with_capacity(body.message_ids.len());
@@ -82,9 +82,7 @@ async fn turn_of(asker: &Asker<'_>, body: &Synthesis) -> Result<TurnId, ApiError
         return Err(ApiError::invalid("message_ids", "must all be answers to the same prompt"));
     };
     let (turn, _) = state.store.load::<Turn>(turn_id.as_uuid()).await?;
-    if !turn.is_conversation() {
-        return Err(ApiError::not_found());
-    }
+    let prompt = turn.prompt.as_ref().filter(|_| turn.is_conversation()).ok_or_else(ApiError::not_found)?;
     let answers = || body.message_ids.iter().filter_map(|id| turn.answers.get(id));
     if turn.is_busy() || answers().any(|answer| !answer.status.is_final()) {
         return Err(ApiError::in_progress());
@@ -92,7 +90,7 @@ async fn turn_of(asker: &Asker<'_>, body: &Synthesis) -> Result<TurnId, ApiError
     if answers().any(|answer| !answer.has_usable_text()) {
         return Err(ApiError::invalid("message_ids", "names an answer without a text"));
     }
-    Ok(turn_id)
+    Ok((turn_id, prompt.clone(), Undeleted::of(&session)))
 }
 
 /// Has one model make one answer of several. The answer is a further version of theirs.
@@ -112,15 +110,17 @@ async fn synthesize(
     let generation = match asker.again().await? {
         Some(found) => found,
         None => {
-            let turn_id = turn_of(&asker, &body).await?;
-            let request = choose::request(&state, caller.account_id, model, &body.params).await?;
-            let request = AnswerRequest {
+            let (turn_id, prompt, undeleted) = turn_of(&asker, &body).await?;
+            let asked = AnswerRequest {
                 purpose: AnswerPurpose::Synthesis,
+                params: body.params,
                 derived_from: body.message_ids,
                 instructions: body.instructions.filter(|text| !text.is_empty()).map(Into::into),
-                ..request
+                ..AnswerRequest::default()
             };
-            asker.ask(Order::Add { session_id: body.session_id.into(), turn_id }, vec![request]).await?
+            let request = choose::request_to(&state, caller.account_id, model, asked, &prompt.parts).await?;
+            let order = Order::Add { session_id: body.session_id.into(), turn_id, undeleted };
+            asker.ask(order, vec![request]).await?
         }
     };
     if wants_ids(&headers) {

@@ -1,8 +1,7 @@
 //! What a person chooses and keeps: the messages that the active branch goes through, and those in every context.
 
 use axum::{extract::State, http::StatusCode};
-use polyphony_domain::session::{Session, SessionCommand};
-use polyphony_eventstore::Root;
+use polyphony_domain::session::SessionCommand;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -11,6 +10,7 @@ use crate::{
     error::ApiError,
     extract::{Caller, Origin, PathId},
     respond::{Envelope, Success},
+    routes::sessions,
     shapes::Message,
     state::AppState,
 };
@@ -27,14 +27,8 @@ async fn command(
     id: Uuid,
     command: SessionCommand,
 ) -> Result<(), ApiError> {
-    let session = locate(state, caller.account_id, id).await?.session_id.as_uuid();
-    state
-        .store
-        .command::<Session>(origin.context(caller.account_id), Root::Existing(session))
-        .run(session, command)
-        .await?;
-    state.bus.poke_relay().await;
-    Ok(())
+    let session = locate(state, caller.account_id, id).await?.session_id;
+    sessions::command(state, caller, origin, session, command).await
 }
 
 async fn read(state: &AppState, caller: Caller, id: Uuid) -> Result<Success<Message>, ApiError> {

@@ -5,7 +5,7 @@ use axum::{
     http::HeaderMap,
     response::{IntoResponse, Response},
 };
-use polyphony_domain::turn::{Params as Sampling, Prompt};
+use polyphony_domain::turn::{AnswerRequest, Params as Sampling, Prompt};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -19,7 +19,7 @@ use crate::{
     idempotency,
     respond::{Envelope, Success},
     routes::chat::{
-        ask::{Asker, Order, respond_if_asked},
+        ask::{Asker, Order, Undeleted, respond_if_asked},
         check_content, choose,
     },
     shapes::Message,
@@ -73,7 +73,8 @@ async fn edit(
             let requests = if body.generate {
                 let owner = caller.account_id;
                 let model = choose::model(&state, owner, body.model_id.as_deref(), &found.session).await?;
-                vec![choose::request(&state, owner, model, &body.params).await?]
+                let asked = AnswerRequest { params: body.params, ..AnswerRequest::default() };
+                vec![choose::request_to(&state, owner, model, asked, &found.prompt.parts).await?]
             } else {
                 vec![]
             };
@@ -81,8 +82,9 @@ async fn edit(
             let edited_from = Some(found.turn_id);
             let content = body.content.into();
             let prompt = Prompt { session_id, parent, content, parts, quote, edited_from, ..Prompt::default() };
-            // A branch is asked for, so that nothing guards its place.
-            asker.ask(Order::Post { prompt: Box::new(prompt), guard: None, follow_up: false }, requests).await?
+            // A branch is asked for, so that no other prompt is in its way.
+            let guard = Some(Undeleted::of(&found.session).into());
+            asker.ask(Order::Post { prompt: Box::new(prompt), guard, follow_up: false }, requests).await?
         }
     };
     if generation.lanes.is_empty() {

@@ -15,7 +15,7 @@ use crate::{
     idempotency,
     respond::Envelope,
     routes::chat::{
-        ask::{Asker, Order, respond_if_asked},
+        ask::{Asker, Order, Undeleted, respond_if_asked},
         choose,
     },
     state::AppState,
@@ -62,8 +62,9 @@ async fn request(
         None => Sampling::default(),
     };
     let AnswerRequest { derived_from, purpose, tools, tool_choice, instructions, .. } = old;
-    let new = choose::request(state, owner, model, &params).await?;
-    Ok(AnswerRequest { derived_from, purpose, tools, tool_choice, instructions, ..new })
+    let rest = AnswerRequest::default();
+    let asked = AnswerRequest { params, derived_from, purpose, tools, tool_choice, instructions, ..rest };
+    choose::request_to(state, owner, model, asked, &found.prompt.parts).await
 }
 
 /// Has a further version of an answer made. Streams it where the client accepts `text/event-stream` first, else
@@ -89,7 +90,8 @@ async fn regenerate(
                 return Err(ApiError::in_progress());
             }
             let request = request(&state, caller, &found, body).await?;
-            let order = Order::Add { session_id: found.session_id, turn_id: found.turn_id };
+            let (session_id, turn_id, undeleted) = (found.session_id, found.turn_id, Undeleted::of(&found.session));
+            let order = Order::Add { session_id, turn_id, undeleted };
             asker.ask(order, vec![request]).await?
         }
     };

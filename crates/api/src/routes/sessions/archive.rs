@@ -1,14 +1,10 @@
 //! Putting a session away, and taking it out again.
 
 use axum::extract::State;
-use polyphony_domain::{
-    ids::SessionId,
-    session::{Session as Aggregate, SessionCommand},
-};
-use polyphony_eventstore::Root;
+use polyphony_domain::{ids::SessionId, session::SessionCommand};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{owned, read};
+use super::{command, owned, read};
 use crate::{
     error::ApiError,
     extract::{Caller, Origin, PathId},
@@ -29,12 +25,7 @@ async fn set(
     archived: bool,
 ) -> Result<Success<Session>, ApiError> {
     owned(state, caller.account_id, id).await?;
-    state
-        .store
-        .command::<Aggregate>(origin.context(caller.account_id), Root::Existing(id.as_uuid()))
-        .run(id.as_uuid(), SessionCommand::Archive(archived))
-        .await?;
-    state.bus.poke_relay().await;
+    command(state, caller, origin, id, SessionCommand::Archive(archived)).await?;
     Ok(Success::ok(read(state, caller.account_id, id).await?))
 }
 

@@ -3,12 +3,12 @@
 use axum::extract::State;
 use polyphony_domain::account::{Account, AccountCommand, Settings};
 use polyphony_eventstore::Root;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     error::ApiError,
-    extract::{Body, Caller, Origin},
+    extract::{Body, Caller, Distinct, Origin},
     respond::{Envelope, Success},
     state::AppState,
 };
@@ -35,7 +35,7 @@ async fn change_settings(
     State(state): State<AppState>,
     caller: Caller,
     origin: Origin,
-    Body { value: body, .. }: Body<Map<String, Value>>,
+    Body { value: Distinct(body), .. }: Body<Distinct>,
 ) -> Result<Success<Settings>, ApiError> {
     let account = caller.account_id.as_uuid();
     let (Account { mut settings, .. }, _) = state.store.load::<Account>(account).await?;

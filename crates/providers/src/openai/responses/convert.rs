@@ -204,16 +204,6 @@ impl Dialect for Responses {
         if !complete {
             return;
         }
-        let parts: Vec<Part> = std::mem::take(&mut self.items).into_values().filter_map(part).collect();
-        let calls = parts.iter().any(|part| matches!(part, Part::ToolCall(_)));
-        if calls && out.finished() == Some(&FinishReason::Stop) {
-            out.finish(FinishReason::ToolCalls);
-        }
-        for part in parts {
-            match part {
-                Part::ToolCall(call) => out.tool_call(call),
-                other => out.part(other),
-            }
-        }
+        out.release(std::mem::take(&mut self.items).into_values().filter_map(part).collect());
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Loss, Options, Rendered,
-    conversation::{Echo, Files, IdRule, Losses, Prepared, Prompted, Target, data_url, prepare},
+    conversation::{Echo, Files, IdRule, Losses, NameRule, Prepared, Prompted, Target, data_url, prepare},
     fields::{number, parsed, tool_answer},
     openai::models,
 };
@@ -24,6 +24,7 @@ const fn target(provider: &str) -> Target<'_> {
         images: &["image/png", "image/jpeg", "image/gif", "image/webp"],
         files: Files::PdfOrUrl,
         ids: IdRule::Word(64),
+        names: NameRule::Word(64),
     }
 }
 
