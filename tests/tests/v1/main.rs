@@ -1,6 +1,7 @@
 //! The interface for SDKs: the official ones work as they are, and what they ask is kept like any other turn.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
+mod broken;
 mod growth;
 mod open_webui;
 mod schema;
