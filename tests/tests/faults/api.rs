@@ -80,3 +80,47 @@ async fn streams_of_a_node_that_dies_go_on_at_another_one() {
     }
     audit(&mut cluster, &history, sampler).await.expect_green();
 }
+
+#[tokio::test]
+async fn three_hundred_viewers_who_come_at_once_are_served_without_the_database() {
+    let model = "emu/plain-n300-i10";
+    let mut cluster = Cluster::new(&[], "").await;
+    let [dying, other, ..] = cluster.start_all(["api", "api", "relay", "projector", "worker"]).await;
+    let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
+    let nodes = [cluster.url(dying), cluster.url(other)];
+    let mut people = Vec::new();
+    for _ in 0..6 {
+        people.push(Person::register(&nodes, &history).await);
+    }
+    let asking = people.iter().cycle().take(300).map(|person| async move {
+        let session = person.session(model).await;
+        let mut asking = person.asking(session, model);
+        asking.until_text(50).await;
+        asking
+    });
+    let asking = futures::future::join_all(asking).await;
+    cluster.role(dying).kill9();
+    let ending = futures::future::join_all(asking.into_iter().map(|mut asking| async move {
+        asking.to_end().await;
+        asking.finish()
+    }));
+    // Five processes with eight connections each, whatever comes.
+    let connections = async {
+        let mut most = 0;
+        for _ in 0..40 {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'polyphony' \
+                AND datname = current_database()";
+            most = most.max(cluster.count(sql).await);
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        most
+    };
+    let (asks, most) = tokio::join!(ending, connections);
+    assert!(most <= 5 * 8 + 2, "{most} connections");
+    for ask in asks {
+        let end = ask.end.as_ref().map(|(event, _)| event.as_str());
+        assert_eq!((end, ask.restarts, &ask.faults), (Some("done"), 0, &Vec::new()));
+        assert!(ask.statuses.iter().all(|status| *status == 200), "{:?}", ask.statuses);
+    }
+    audit(&mut cluster, &history, sampler).await.expect_green();
+}
