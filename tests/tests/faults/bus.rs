@@ -84,7 +84,8 @@ async fn nothing_stays_on_the_bus_when_answers_have_ended() {
         assert_eq!(ask.end.as_ref().unwrap().0, "done", "{ask:?}");
         assert!(cluster.stored("CHUNKS").await > 0);
     }
-    eventually("chunks are removed after their time", async || (cluster.stored("CHUNKS").await == 0).then_some(())).await;
+    eventually("chunks are removed after their time", async || (cluster.stored("CHUNKS").await == 0).then_some(()))
+        .await;
     eventually("no job is left", async || (cluster.stored("JOBS").await == 0).then_some(())).await;
     audit(&mut cluster, &history, sampler).await.expect_green();
 }

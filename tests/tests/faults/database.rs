@@ -54,12 +54,12 @@ async fn a_database_that_is_killed_under_load_costs_waiting_and_nothing_else() {
 async fn an_outage_that_is_longer_than_any_patience_costs_an_attempt_and_no_answer() {
     // Whoever has finished an answer tries nine times to store it, all within the outage.
     let settings = [("POLYPHONY_DURATIONS", "worker.store_pause=100"), ("POLYPHONY_WORKER__LEASE_SECONDS", "6")];
-    let mut cluster = Cluster::with_own_postgres(&settings, "plain-n60-i50").await;
+    let mut cluster = Cluster::with_own_postgres(&settings, "plain-n300-i50").await;
     let [api, _, _, worker] = cluster.start_all(["api", "relay", "projector", "worker"]).await;
     let (history, sampler, nodes) = (History::default(), Sampler::start(cluster.pool()), [cluster.url(api)]);
     let person = Person::register(&nodes, &history).await;
-    let (ended, running) = (person.session("emu/plain-n40-i10").await, person.session("emu/plain-n60-i50").await);
-    let mut asks = [person.asking(ended, "emu/plain-n40-i10"), person.asking(running, "emu/plain-n60-i50")];
+    let (ended, running) = (person.session("emu/plain-n40-i10").await, person.session("emu/plain-n300-i50").await);
+    let mut asks = [person.asking(ended, "emu/plain-n40-i10"), person.asking(running, "emu/plain-n300-i50")];
     for asking in &mut asks {
         asking.until_text(100).await;
     }

@@ -31,7 +31,8 @@ async fn a_thousand_answers_of_one_account_do_not_hold_up_another() {
     for _ in 0..9 {
         alone.push(modest.ask(session, SHORT).await.first.unwrap());
     }
-    let posts = stream::iter(0..1_000).map(|_| async { post(&greedy, greedy.session(LONG).await, LONG).await.status() });
+    let posts =
+        stream::iter(0..1_000).map(|_| async { post(&greedy, greedy.session(LONG).await, LONG).await.status() });
     let refused: Vec<_> =
         posts.buffer_unordered(16).filter(|status| std::future::ready(*status != 202)).collect().await;
     assert!(refused.is_empty(), "{refused:?}");

@@ -59,10 +59,11 @@ async fn a_slow_or_locked_database_refuses_what_it_cannot_take_and_recovers() {
     assert_eq!(prompts, i64::try_from(taken).unwrap());
     // Every word to and from the database takes 150 ms: slow, and right.
     cluster.to_postgres.behave(Conduct { latency: Duration::from_millis(150), ..Conduct::default() });
-    let load = Load::start(&nodes, &history, 3, &["emu/plain"]).await;
-    load.more(&history, 3).await;
+    let asks = sessions.iter().rev().take(3).map(|session| person.ask(*session, "emu/plain"));
+    for ask in futures::future::join_all(asks).await {
+        assert_eq!(ask.end.as_ref().unwrap().0, "done", "{ask:?}");
+    }
     cluster.to_postgres.heal();
-    load.finish().await;
     audit(&mut cluster, &history, sampler).await.expect_green();
 }
 
@@ -129,7 +130,8 @@ async fn workers_may_be_one_and_eight_and_two_without_a_job_begun_twice() {
         assert_eq!((ask.end.as_ref().unwrap().0.as_str(), ask.restarts), ("done", 0), "{ask:?}");
         assert_eq!(cluster.emulator.calls_for(&ask.marker).len(), 1, "{}", ask.marker);
     }
-    let again = cluster.count("SELECT count(*) FROM events WHERE event_type = 'attempt_started' AND sequence > 3").await;
+    let again =
+        cluster.count("SELECT count(*) FROM events WHERE event_type = 'attempt_started' AND sequence > 3").await;
     assert_eq!(again, 0);
     audit(&mut cluster, &history, sampler).await.expect_green();
 }
