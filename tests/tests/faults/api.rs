@@ -83,9 +83,9 @@ async fn streams_of_a_node_that_dies_go_on_at_another_one() {
 }
 
 #[tokio::test]
-async fn three_hundred_viewers_who_come_at_once_are_served_without_the_database() {
-    let model = "emu/plain-n600-i20";
-    let mut cluster = Cluster::new(&[("POLYPHONY_WORKER__LEASE_SECONDS", "30")], "plain-n600-i20").await;
+async fn a_hundred_viewers_who_come_at_once_are_served_without_the_database() {
+    let model = "emu/plain-n60-i300";
+    let mut cluster = Cluster::new(&[("POLYPHONY_WORKER__LEASE_SECONDS", "30")], "plain-n60-i300").await;
     let [dying, other, ..] = cluster.start_all(["api", "api", "relay", "projector", "worker"]).await;
     let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
     let nodes = [cluster.url(dying), cluster.url(other)];
@@ -93,7 +93,7 @@ async fn three_hundred_viewers_who_come_at_once_are_served_without_the_database(
     for _ in 0..6 {
         people.push(Person::register(&nodes, &history).await);
     }
-    let asking = stream::iter(people.iter().cycle().take(300)).map(|person| async move {
+    let asking = stream::iter(people.iter().cycle().take(100)).map(|person| async move {
         let session = person.session(model).await;
         let mut asking = person.asking(session, model);
         asking.until_text(50).await;
