@@ -13,6 +13,9 @@ const ASKS: usize = 13;
 const MODEL: &str = "emu/plain-n5-i0";
 /// Time until it must be as quick as before.
 const QUICK_AGAIN: Duration = Duration::from_secs(30);
+/// What counts as quick on any machine, however busy with other things: every wait that a fault may have left behind (a
+/// lease, a redelivery, a pause before a retry) is longer.
+const QUICK: Duration = Duration::from_secs(1);
 /// Files that a role may hold more than before, besides a tenth: connections that are opened when they are needed.
 const MORE_FILES: usize = 8;
 
@@ -34,18 +37,19 @@ impl Baseline {
         Self { p99, files: files(cluster) }
     }
 
-    /// Expects of a healed deployment that within half a minute it takes less than twice as long as before, and that it
-    /// holds no more files.
+    /// Expects of a healed deployment that within half a minute it takes less than twice as long as before, or a second,
+    /// and that it holds no more files.
     pub(crate) async fn expect(&self, cluster: &mut Cluster, history: &History, verdict: &mut Verdict) {
         let apis: Vec<_> = cluster.alive().into_iter().filter(|(_, kind)| kind == "api").collect();
         let nodes: Vec<String> = apis.into_iter().map(|(node, _)| cluster.url(node)).collect();
         let begun = Instant::now();
         let mut now = p99(&nodes, history).await;
-        while now > self.p99 * 2 && begun.elapsed() < QUICK_AGAIN {
+        let most = QUICK.max(self.p99 * 2);
+        while now > most && begun.elapsed() < QUICK_AGAIN {
             now = p99(&nodes, history).await;
         }
         let (before, seconds) = (self.p99, begun.elapsed().as_secs());
-        verdict.expect(now <= before * 2, || format!("p99 was {before:?} and is {now:?} after {seconds} s"));
+        verdict.expect(now <= most, || format!("p99 was {before:?} and is {now:?} after {seconds} s"));
         for (kind, now) in files(cluster) {
             let before = self.files.get(&kind).copied().unwrap_or(0);
             let most = before + before / 10 + MORE_FILES;
