@@ -257,6 +257,20 @@ impl Cluster {
         Store::connect(&config, Secrets::parse(secrets()).unwrap().kek).await.unwrap()
     }
 
+    /// A line to NATS for one role alone, and the URL that it is given: `NATS_URL`.
+    pub async fn own_line_to_nats(&self) -> (Proxy, String) {
+        let line = Proxy::before(address(self.nats.url())).await;
+        let url = line.instead_in(self.nats.url());
+        (line, url)
+    }
+
+    /// Messages in a stream.
+    pub async fn stored(&self, stream: &str) -> u64 {
+        let bus = polyphony_bus::Bus::connect(self.nats.url(), "looking").await.unwrap();
+        let stored = bus.stored().await.unwrap();
+        stored.into_iter().find(|(name, _)| name == stream).map(|(_, messages)| messages).unwrap()
+    }
+
     /// One number from the database.
     pub async fn count(&self, sql: &str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(self.pool()).await.unwrap()

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "test support: what fails here is a failed test")]
 
 pub mod audit;
+pub mod baseline;
 mod client;
 pub mod cluster;
 pub mod driver;

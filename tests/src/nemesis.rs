@@ -1,5 +1,5 @@
 //! The nemesis: injects faults one upon another, heals them, leaves calm periods, and counts what it has done. The same
-//! seed makes the same choices.
+//! seed makes the same choices. Faults are dealt from a shuffled deck, so that each has come before any comes again.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,7 +7,11 @@ use polyphony_testkit::{
     free_port,
     proxy::{Break, Conduct, Way},
 };
-use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+use rand::{
+    Rng as _, SeedableRng as _,
+    rngs::StdRng,
+    seq::{IndexedRandom as _, SliceRandom as _},
+};
 use tokio::time::sleep;
 
 use crate::{Cluster, Node};
@@ -25,6 +29,7 @@ enum Fault {
     Doomed(&'static str, &'static str),
     BusKilled,
     BusWiped,
+    BusFrozen,
     BusStalled,
     BusSlow,
     BusCut,
@@ -32,13 +37,15 @@ enum Fault {
     SessionsTerminated,
     DatabaseSlow,
     DatabaseStalled,
+    /// The table of events is locked.
+    LogLocked,
     AnalyticsKilled,
     ProviderReset,
     ProviderSliced,
     ProviderSilent,
 }
 
-const FAULTS: [Fault; 34] = [
+const FAULTS: [Fault; 39] = [
     Fault::Kill("api"),
     Fault::Kill("worker"),
     Fault::Kill("projector"),
@@ -65,6 +72,7 @@ const FAULTS: [Fault; 34] = [
     Fault::Doomed("relay", "relay.after_publish"),
     Fault::BusKilled,
     Fault::BusWiped,
+    Fault::BusFrozen,
     Fault::BusStalled,
     Fault::BusSlow,
     Fault::BusCut,
@@ -72,15 +80,21 @@ const FAULTS: [Fault; 34] = [
     Fault::SessionsTerminated,
     Fault::DatabaseSlow,
     Fault::DatabaseStalled,
+    Fault::LogLocked,
     Fault::AnalyticsKilled,
+    Fault::ProviderReset,
+    Fault::ProviderSliced,
+    Fault::ProviderSilent,
 ];
-/// They break streams by design, so they are drawn less often.
-const PROVIDER: [Fault; 3] = [Fault::ProviderReset, Fault::ProviderSliced, Fault::ProviderSilent];
+/// Passings that a point is armed for at most: a role that is one of several must come by soon.
+const LATEST_PASSING: u32 = 4;
 
 /// Who plays against the deployment.
 pub struct Nemesis {
     random: StdRng,
     fleet: Vec<(&'static str, u16, Option<Node>)>,
+    /// What is to come before everything comes again.
+    deck: Vec<Fault>,
     /// How often each fault was injected.
     pub counts: BTreeMap<String, usize>,
 }
@@ -89,7 +103,7 @@ impl Nemesis {
     /// With its choices to come.
     pub fn new(seed: u64) -> Self {
         let fleet = FLEET.iter().flat_map(|(kind, count)| (0..*count).map(|_| (*kind, free_port(), None))).collect();
-        Self { random: StdRng::seed_from_u64(seed), fleet, counts: BTreeMap::new() }
+        Self { random: StdRng::seed_from_u64(seed), fleet, deck: Vec::new(), counts: BTreeMap::new() }
     }
 
     /// Where the nodes are; they keep their addresses.
@@ -123,9 +137,8 @@ impl Nemesis {
             return;
         }
         let mut faults = vec![self.draw()];
-        let second = self.draw();
-        if self.random.random_ratio(1, 3) && second != faults[0] {
-            faults.push(second);
+        if self.random.random_ratio(1, 3) {
+            faults.push(self.draw());
         }
         for fault in &faults {
             self.count(format!("{fault:?}"));
@@ -137,8 +150,16 @@ impl Nemesis {
     }
 
     fn draw(&mut self) -> Fault {
-        let all: &[Fault] = if self.random.random_ratio(1, 8) { &PROVIDER } else { &FAULTS };
-        *all.choose(&mut self.random).unwrap()
+        if self.deck.is_empty() {
+            self.deck = FAULTS.to_vec();
+            self.deck.shuffle(&mut self.random);
+        }
+        self.deck.pop().unwrap()
+    }
+
+    /// Faults that were not injected yet.
+    pub fn missing(&self) -> Vec<String> {
+        FAULTS.iter().map(|fault| format!("{fault:?}")).filter(|fault| !self.counts.contains_key(fault)).collect()
     }
 
     fn count(&mut self, what: String) {
@@ -175,7 +196,7 @@ impl Nemesis {
                 }
             }
             Fault::Doomed(kind, point) => {
-                let passing = self.random.random_range(1..8);
+                let passing = self.random.random_range(1..=LATEST_PASSING);
                 let point = format!("{point}=abort@{passing}");
                 cluster.spawn(kind, &[("POLYPHONY_FAILPOINTS", point.as_str())]);
             }
@@ -184,6 +205,7 @@ impl Nemesis {
                 cluster.nats.kill9();
                 cluster.nats.delete_data();
             }
+            Fault::BusFrozen => cluster.nats.freeze(),
             Fault::BusStalled => cluster.to_nats.behave(Conduct { way: Way::Up, stalled: true, ..conduct }),
             Fault::BusSlow => cluster.to_nats.behave(Conduct { latency: Duration::from_millis(40), ..conduct }),
             Fault::BusCut => cluster.to_nats.break_all(Break::Reset),
@@ -198,6 +220,12 @@ impl Nemesis {
                 cluster.to_postgres.behave(Conduct { latency: Duration::from_millis(30), ..conduct })
             }
             Fault::DatabaseStalled => cluster.to_postgres.behave(Conduct { stalled: true, ..conduct }),
+            Fault::LogLocked => {
+                let pool = cluster.pool().clone();
+                let sql = "BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT";
+                // The database may be killed at the same time, and its lock with it.
+                tokio::spawn(async move { drop(sqlx::raw_sql(sql).execute(&pool).await) });
+            }
             Fault::AnalyticsKilled => cluster.clickhouse.kill9(),
             Fault::ProviderReset => cluster.to_provider.break_all(Break::Reset),
             Fault::ProviderSliced => {
@@ -210,6 +238,7 @@ impl Nemesis {
 
     /// Takes every fault back.
     pub async fn heal(&mut self, cluster: &mut Cluster) {
+        cluster.nats.thaw();
         for server in [Some(&cluster.nats), Some(&cluster.clickhouse), cluster.own_postgres()].into_iter().flatten() {
             if server.pid().is_none() {
                 server.start();

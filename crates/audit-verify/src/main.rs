@@ -15,10 +15,15 @@ use polyphony_audit_verify::{
 
 const USAGE: &str = "usage: polyphony-audit-verify proof|export FILE KEY...\n\n\
     FILE is what `polyphony audit prove` or `polyphony audit export` wrote (- for standard input), each KEY a public\n\
-    key as `polyphony audit keys` prints it. The exit code is 0 when everything holds, 1 when something doesn't.\n";
+    key as `polyphony audit keys` prints it. The exit code is 0 when everything holds, 1 when something doesn't, 2\n\
+    when the command isn't complete.\n";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if matches!(arguments.first().map(String::as_str), Some("--help" | "-h" | "help")) {
+        let _ = io::stdout().write_all(USAGE.as_bytes());
+        return ExitCode::SUCCESS;
+    }
     let [what, file, keys @ ..] = arguments.as_slice() else { return usage() };
     if keys.is_empty() {
         return usage();

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use polyphony_domain::{
-    ids::{AccountId, AnswerId, DeviceId},
+    ids::{AnswerId, DeviceId},
     record::Cursor,
 };
 use uuid::Uuid;
 
-use crate::{Bus, BusError, streams, subjects};
+use crate::{Bus, BusError, subjects};
 
 impl Bus {
     async fn tell(&self, subject: String, payload: Bytes) {
@@ -113,15 +113,5 @@ impl Bus {
         Ok(erased.filter_map(|message| {
             std::future::ready(std::str::from_utf8(&message.payload).ok().and_then(|text| text.parse().ok()))
         }))
-    }
-
-    /// Removes the text of an account that is on its way to its readers.
-    ///
-    /// # Errors
-    /// [`BusError::Failed`].
-    pub async fn purge_chunks(&self, owner: AccountId) -> Result<(), BusError> {
-        let chunks = self.jetstream.get_stream(streams::CHUNKS).await.map_err(BusError::failed)?;
-        chunks.purge().filter(subjects::chunks_of(owner)).await.map_err(BusError::failed)?;
-        Ok(())
     }
 }

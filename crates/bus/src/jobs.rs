@@ -110,7 +110,7 @@ impl JobConsumer {
             };
             match message {
                 Some(Ok(message)) => {
-                    if let Some(delivery) = JobDelivery::read(message).await {
+                    if let Some(delivery) = JobDelivery::read(message, self.config.max_deliver).await {
                         return delivery;
                     }
                     continue;
@@ -133,8 +133,8 @@ impl JobConsumer {
 pub struct JobDelivery {
     /// The job.
     pub job: Job,
-    /// How often this message has been delivered, this time included.
-    pub delivered: i64,
+    /// Whether this message is delivered for the last time.
+    is_last: bool,
     /// The trace that the job belongs to.
     pub trace: TraceContext,
     message: Message,
@@ -142,12 +142,12 @@ pub struct JobDelivery {
 
 impl JobDelivery {
     /// Reads a message; one that isn't a job is removed, since the sweeper knows every answer anyway.
-    async fn read(message: Message) -> Option<Self> {
+    async fn read(message: Message, max_deliver: u32) -> Option<Self> {
         let trace = message.headers.as_ref().and_then(|headers| headers.get(TRACE)?.as_str().parse().ok());
         match serde_json::from_slice(&message.payload) {
             Ok(job) => {
-                let delivered = message.info().map_or(1, |info| info.delivered);
-                Some(Self { job, delivered, trace: trace.unwrap_or_else(TraceContext::random), message })
+                let is_last = message.info().is_ok_and(|info| info.delivered >= i64::from(max_deliver));
+                Some(Self { job, is_last, trace: trace.unwrap_or_else(TraceContext::random), message })
             }
             Err(error) => {
                 tracing::error!(%error, "a message in the job stream is not a job; it is removed");
@@ -177,11 +177,12 @@ impl JobDelivery {
         self.acknowledge(AckKind::Ack).await
     }
 
-    /// Has the job delivered again after a while.
+    /// Has the job delivered again after a while. After its last delivery it is removed instead: nobody would ever
+    /// get it again, and it would lie in the stream. The sweeper issues a new one.
     ///
     /// # Errors
     /// [`BusError::Failed`].
     pub async fn nak(&self, after: Duration) -> Result<(), BusError> {
-        self.acknowledge(AckKind::Nak(Some(after))).await
+        self.acknowledge(if self.is_last { AckKind::Term } else { AckKind::Nak(Some(after)) }).await
     }
 }

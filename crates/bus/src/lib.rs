@@ -7,6 +7,7 @@ mod chunks;
 mod control;
 mod events;
 mod jobs;
+mod purge;
 pub mod streams;
 pub mod subjects;
 pub mod wire;
@@ -24,8 +25,9 @@ use async_nats::{
     jetstream::{self, Context},
 };
 use thiserror::Error;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
+use self::purge::Purge;
 pub use self::{
     chunks::{ChunkPublisher, ChunkStateService, NodeChunk},
     events::EventDelivery,
@@ -63,6 +65,7 @@ pub struct Bus {
     client: Client,
     jetstream: Context,
     connected: Arc<AtomicBool>,
+    purges: mpsc::Sender<Purge>,
 }
 
 impl Bus {
@@ -116,9 +119,11 @@ impl Bus {
             .ack_timeout(TIMEOUT)
             .max_ack_inflight(16 * 1024)
             .build(client.clone());
-        let bus = Self { client, jetstream, connected };
+        let (purges, ordered) = mpsc::channel(purge::QUEUE);
+        let bus = Self { client, jetstream, connected, purges };
         bus.connected.store(true, Ordering::Relaxed);
         bus.ensure_streams().await?;
+        tokio::spawn(bus.clone().purge_due(ordered));
         let weak = bus.clone();
         tokio::spawn(async move {
             loop {
@@ -158,6 +163,16 @@ impl Bus {
             }
         }
         Ok(missing)
+    }
+
+    /// Messages in each stream; a stream that the server doesn't have is left out.
+    ///
+    /// # Errors
+    /// [`BusError::Failed`].
+    pub async fn stored(&self) -> Result<Vec<(String, u64)>, BusError> {
+        use futures::TryStreamExt as _;
+        let streams = self.jetstream.streams().map_ok(|info| (info.config.name, info.state.messages));
+        streams.try_collect().await.map_err(BusError::failed)
     }
 
     /// Declares the streams. Doing it again changes nothing.

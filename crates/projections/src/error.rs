@@ -37,7 +37,7 @@ pub enum ProjectionError {
     #[error("{0} is being built anew by another process")]
     Busy(String),
     /// There is no such projection.
-    #[error("there is no projection {0}")]
+    #[error("there is no projection {0}; there are {names}", names = crate::rebuild::NAMES.join(", "))]
     Unknown(String),
 }
 

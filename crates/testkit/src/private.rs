@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use polyphony_devstack::{Part, Stack};
+use polyphony_devstack::{
+    Part, Stack,
+    process::{Signal, send},
+};
 
 use crate::{
     ok,
@@ -77,6 +80,28 @@ impl Private {
     /// When it can't be waited for.
     pub fn kill9(&self) {
         ok(self.part().kill());
+    }
+
+    /// Has it stand still, as a machine that is out of breath; nothing happens when it doesn't run.
+    ///
+    /// # Panics
+    /// When it can't be reached.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it can't be reached.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.pid() {
+            ok(send(pid, signal));
+        }
     }
 
     /// Deletes its data, as a lost disk would. It must be stopped.

@@ -11,7 +11,7 @@ use std::{fmt, time::Duration};
 use serde_json::{Value, json};
 
 pub use self::ledger::{Answer, Ledger};
-use crate::{Cluster, Sampler, history::History};
+use crate::{Cluster, Sampler, baseline::Baseline, history::History};
 
 /// Names of the invariants.
 const TITLES: [(&str, &str); 10] = [
@@ -47,7 +47,7 @@ impl Verdict {
     }
 
     /// Looks at one thing; `broken` says what is wrong when it is.
-    fn expect(&mut self, holds: bool, broken: impl FnOnce() -> String) {
+    pub(crate) fn expect(&mut self, holds: bool, broken: impl FnOnce() -> String) {
         self.checked += 1;
         if !holds {
             self.broken.push(broken());
@@ -111,9 +111,28 @@ pub async fn audit(cluster: &mut Cluster, history: &History, sampler: Sampler) -
 
 /// Like [`audit`]; the deployment may take so long to come to rest, and half of it to answer again.
 pub async fn audit_within(cluster: &mut Cluster, history: &History, sampler: Sampler, patience: Duration) -> Report {
+    judge(cluster, history, sampler, patience, None).await
+}
+
+/// Like [`audit`]; the deployment must also be as quick again as it was.
+pub async fn audit_against(cluster: &mut Cluster, history: &History, sampler: Sampler, before: &Baseline) -> Report {
+    judge(cluster, history, sampler, Duration::from_secs(60), Some(before)).await
+}
+
+async fn judge(
+    cluster: &mut Cluster,
+    history: &History,
+    sampler: Sampler,
+    patience: Duration,
+    before: Option<&Baseline>,
+) -> Report {
     let mut rest = Verdict::of("I10");
     stores::rest(cluster, &mut rest, patience).await;
     stores::revive(cluster, history, &mut rest, patience / 2).await;
+    if let Some(before) = before {
+        before.expect(cluster, history, &mut rest).await;
+        stores::rest(cluster, &mut rest, patience).await;
+    }
     let asks = history.asks();
     let calls = cluster.emulator.calls();
     let ledger = Ledger::read(&cluster.store().await).await;

@@ -11,7 +11,9 @@ use std::{
 };
 
 use clap::Parser;
-use polyphony_tests::{Cluster, Sampler, audit::audit, history::History, load::Load, nemesis::Nemesis, rough};
+use polyphony_tests::{
+    Cluster, Sampler, audit::audit_against, baseline::Baseline, history::History, load::Load, nemesis::Nemesis, rough,
+};
 use serde_json::json;
 
 #[derive(Parser)]
@@ -65,10 +67,13 @@ async fn long(cli: &Cli) -> bool {
     let mut nemesis = Nemesis::new(cli.seed);
     nemesis.raise(&mut cluster).await;
     let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
+    let before = Baseline::measure(&mut cluster, &nemesis.nodes(), &history).await;
+    say(&format!("while all is well: p99 of short answers {} ms", before.p99.as_millis()));
     let load = Load::start(&nemesis.nodes(), &history, 8, &ASKED).await;
     let (begun, time) = (Instant::now(), Duration::from_secs(60 * cli.minutes));
     let mut told = Instant::now();
-    while begun.elapsed() < time {
+    // On a slow machine, as much longer as it takes until each fault has been there, twice the time at most.
+    while begun.elapsed() < time || (begun.elapsed() < time * 2 && !nemesis.missing().is_empty()) {
         nemesis.round(&mut cluster).await;
         if told.elapsed() > Duration::from_secs(20) {
             told = Instant::now();
@@ -78,7 +83,7 @@ async fn long(cli: &Cli) -> bool {
     }
     nemesis.heal(&mut cluster).await;
     load.finish().await;
-    let report = audit(&mut cluster, &history, sampler).await;
+    let report = audit_against(&mut cluster, &history, sampler, &before).await;
     fs::create_dir_all(&cli.folder).unwrap();
     let file = cli.folder.join(format!("history-{}.json", cli.seed));
     let asks: Vec<_> = history.asks().iter().map(|ask| ask.to_json()).collect();
@@ -87,6 +92,9 @@ async fn long(cli: &Cli) -> bool {
         "verdicts": report.to_json(), "asks": asks});
     fs::write(&file, serde_json::to_string_pretty(&all).unwrap()).unwrap();
     say("\nfault                                     injected");
+    for fault in nemesis.missing() {
+        say(&format!("{fault:<40} {:>9}", 0));
+    }
     for (fault, count) in &nemesis.counts {
         say(&format!("{fault:<40} {count:>9}"));
     }
@@ -94,7 +102,11 @@ async fn long(cli: &Cli) -> bool {
         say(&format!("point {point:<34} {count:>9}"));
     }
     say(&format!("\n{report}\n{} asks; history: {}", history.len(), file.display()));
-    report.red().is_empty()
+    let missing = nemesis.missing();
+    if !missing.is_empty() {
+        say(&format!("never injected: {}", missing.join(", ")));
+    }
+    report.red().is_empty() && missing.is_empty()
 }
 
 async fn mutations(only: Option<&str>) -> bool {

@@ -1,5 +1,6 @@
 //! The node that a client talks to dies (R-02, R-12).
 
+use futures::{StreamExt as _, stream};
 use polyphony_tests::{
     Cluster, Person, Sampler,
     audit::audit,
@@ -77,6 +78,49 @@ async fn streams_of_a_node_that_dies_go_on_at_another_one() {
     for ask in asks.await {
         assert_eq!(ask.end.as_ref().map(|(event, _)| event.as_str()), Some("done"), "{:?}", ask.faults);
         assert_eq!(ask.restarts, 0);
+    }
+    audit(&mut cluster, &history, sampler).await.expect_green();
+}
+
+#[tokio::test]
+async fn a_hundred_viewers_who_come_at_once_are_served_without_the_database() {
+    let model = "emu/plain-n60-i300";
+    let mut cluster = Cluster::new(&[("POLYPHONY_WORKER__LEASE_SECONDS", "30")], "plain-n60-i300").await;
+    let [dying, other, ..] = cluster.start_all(["api", "api", "relay", "projector", "worker"]).await;
+    let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
+    let nodes = [cluster.url(dying), cluster.url(other)];
+    let mut people = Vec::new();
+    for _ in 0..6 {
+        people.push(Person::register(&nodes, &history).await);
+    }
+    let asking = stream::iter(people.iter().cycle().take(100)).map(|person| async move {
+        let session = person.session(model).await;
+        let mut asking = person.asking(session, model);
+        asking.until_text(50).await;
+        asking
+    });
+    let asking: Vec<_> = asking.buffered(32).collect().await;
+    cluster.role(dying).kill9();
+    let ending = futures::future::join_all(asking.into_iter().map(|mut asking| async move {
+        asking.to_end().await;
+        asking.finish()
+    }));
+    // Five processes with eight connections each, whatever comes.
+    let connections = async {
+        let mut most = 0;
+        for _ in 0..40 {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'polyphony' \
+                AND datname = current_database()";
+            most = most.max(cluster.count(sql).await);
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        most
+    };
+    let (asks, most) = tokio::join!(ending, connections);
+    assert!(most <= 5 * 8 + 2, "{most} connections");
+    for ask in asks {
+        let end = ask.end.as_ref().map(|(event, _)| event.as_str());
+        assert_eq!((end, ask.restarts, &ask.faults), (Some("done"), 0, &Vec::new()));
     }
     audit(&mut cluster, &history, sampler).await.expect_green();
 }

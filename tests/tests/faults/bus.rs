@@ -6,7 +6,7 @@ use polyphony_bus::{
 };
 use polyphony_platform::telemetry::TraceContext;
 use polyphony_testkit::proxy::{Conduct, Way};
-use polyphony_tests::{Cluster, Sampler, audit::audit, history::History, load::Load};
+use polyphony_tests::{Cluster, Person, Sampler, audit::audit, eventually, history::History, load::Load};
 
 #[tokio::test]
 async fn the_bus_may_be_killed_and_wiped_under_load() {
@@ -67,5 +67,25 @@ async fn jobs_that_come_again_and_again_are_done_once() {
     cluster.to_nats.heal();
     load.more(&history, 4).await;
     load.finish().await;
+    audit(&mut cluster, &history, sampler).await.expect_green();
+}
+
+#[tokio::test]
+async fn nothing_stays_on_the_bus_when_answers_have_ended() {
+    let settings = [("POLYPHONY_WORKER__MAX_DELIVER", "2"), ("POLYPHONY_DURATIONS", "bus.chunks_kept=1000")];
+    let mut cluster = Cluster::new(&settings, "").await;
+    let [api, ..] = cluster.start_all(["api", "relay", "projector"]).await;
+    // The first job message breaks on each of its deliveries; the sweeper's next one is done.
+    cluster.start("worker", &[("POLYPHONY_FAILPOINTS", "worker.job_received=panic@1*2")]).await;
+    let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
+    let person = Person::register(&[cluster.url(api)], &history).await;
+    for _ in 0..3 {
+        let ask = person.ask(person.session("emu/plain-n40-i10").await, "emu/plain-n40-i10").await;
+        assert_eq!(ask.end.as_ref().unwrap().0, "done", "{ask:?}");
+        assert!(cluster.stored("CHUNKS").await > 0);
+    }
+    eventually("chunks are removed after their time", async || (cluster.stored("CHUNKS").await == 0).then_some(()))
+        .await;
+    eventually("no job is left", async || (cluster.stored("JOBS").await == 0).then_some(())).await;
     audit(&mut cluster, &history, sampler).await.expect_green();
 }

@@ -49,3 +49,31 @@ async fn a_database_that_is_killed_under_load_costs_waiting_and_nothing_else() {
     load.finish().await;
     audit(&mut cluster, &history, sampler).await.expect_green();
 }
+
+#[tokio::test]
+async fn an_outage_that_is_longer_than_any_patience_costs_an_attempt_and_no_answer() {
+    // Whoever has finished an answer tries nine times to store it, all within the outage.
+    let settings = [("POLYPHONY_DURATIONS", "worker.store_pause=100"), ("POLYPHONY_WORKER__LEASE_SECONDS", "6")];
+    let mut cluster = Cluster::with_own_postgres(&settings, "plain-n300-i50").await;
+    let [api, _, _, worker] = cluster.start_all(["api", "relay", "projector", "worker"]).await;
+    let (history, sampler, nodes) = (History::default(), Sampler::start(cluster.pool()), [cluster.url(api)]);
+    let person = Person::register(&nodes, &history).await;
+    let (ended, running) = (person.session("emu/plain-n40-i10").await, person.session("emu/plain-n300-i50").await);
+    let mut asks = [person.asking(ended, "emu/plain-n40-i10"), person.asking(running, "emu/plain-n300-i50")];
+    for asking in &mut asks {
+        asking.until_text(100).await;
+    }
+    cluster.postgres().kill9();
+    // Past the end of the first, the tries to store it, and both leases.
+    cluster.role(worker).wait_for_log("an attempt could not go on").await;
+    cluster.role(worker).wait_for_log("the attempt was taken over").await;
+    cluster.postgres().start();
+    for asking in &mut asks {
+        asking.to_end().await;
+    }
+    for ask in asks.map(|asking| asking.finish()) {
+        assert_eq!((ask.end.as_ref().unwrap().0.as_str(), ask.restarts), ("done", 1), "{:?}", ask.faults);
+        assert_eq!(cluster.emulator.calls_for(&ask.marker).len(), 2);
+    }
+    audit(&mut cluster, &history, sampler).await.expect_green();
+}

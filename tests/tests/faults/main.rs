@@ -9,6 +9,8 @@ mod edges;
 mod nodes;
 mod processes;
 mod provider;
+mod queue;
+mod scarce;
 mod seats;
 mod views;
 mod worker;

@@ -1,7 +1,7 @@
 //! `polyphony doctor`: how a deployment is, and what to do about it.
 
 use anyhow::bail;
-use polyphony_bus::Bus;
+use polyphony_bus::{Bus, streams};
 use polyphony_eventstore::{Store, vitals::Vitals};
 use polyphony_platform::{config::Config, secrets::Secrets};
 use polyphony_projections::{usage, vitals};
@@ -16,6 +16,8 @@ const OLDEST_POSTGRES: i32 = 140_000;
 const OLD_HORIZON: f64 = 10.0;
 /// Seconds that a view or the chain may be behind.
 const LATE: i64 = 30;
+/// Jobs that lie in their stream, which takes twenty times as many.
+const MANY_JOBS: u64 = 10_000;
 /// Milliseconds that clocks may be apart.
 const SKEW: i64 = 2_000;
 
@@ -254,6 +256,12 @@ async fn nats(config: &Config, checks: &mut Vec<Check>) {
             let found =
                 if missing.is_empty() { bus.version() } else { format!("no stream {} {why}", missing.join(", ")) };
             checks.push(check("nats", missing.is_empty(), State::Bad, found, "see whether JetStream is on"));
+            let stored = bus.stored().await.unwrap_or_default();
+            let jobs = stored.iter().find(|(name, _)| name == streams::JOBS).map_or(0, |(_, messages)| *messages);
+            let found =
+                stored.iter().map(|(name, messages)| format!("{name} {messages}")).collect::<Vec<_>>().join(", ");
+            let advice = "see whether workers run: answers wait for one";
+            checks.push(check("messages", jobs < MANY_JOBS, State::Warn, found, advice));
         }
         Err(error) => {
             checks.push(check(

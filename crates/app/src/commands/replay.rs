@@ -27,6 +27,9 @@ pub async fn replay(config: Config, session: Uuid, at: Option<Moment>, json: boo
     }
     if let Some(at) = at {
         life.truncate(at.cut(&life));
+        if life.is_empty() {
+            bail!("the session {session} was not there yet");
+        }
     }
     for happening in &life {
         let line = if json { serde_json::to_string(happening)? } else { line(happening) };

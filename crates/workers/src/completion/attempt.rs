@@ -160,6 +160,7 @@ impl Worker<'_> {
             if let Some(answer) = stored {
                 self.announce(&answer, &mut emitter);
                 emitter.settle().await;
+                self.deps.bus.purge_ended(self.job().owner_id, answer_id);
                 if let Some(range) = compaction {
                     compaction::order(self.deps, self.job(), &answer, range, &self.delivery.trace).await;
                 }

@@ -8,6 +8,7 @@ use polyphony_domain::turn::{
 use polyphony_eventstore::{
     Effect, ExecuteError, Executed, Root, StoreError, error::Refused, load::Versioned, seats::Aftermath,
 };
+use polyphony_platform::patience;
 use polyphony_providers::ProviderError;
 
 use super::{
@@ -18,6 +19,8 @@ use super::{
 
 /// Tries to store something while the database is away; with the pauses between them, a little over a minute.
 const STORE_TRIES: u32 = 9;
+/// Longest pause between two of them.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 impl Worker<'_> {
     /// Takes the next attempt; `None` when there is nothing to do.
@@ -161,7 +164,7 @@ impl Worker<'_> {
                         () = tokio::time::sleep(pause) => {}
                         () = self.signals.lost.cancelled() => return Ok(None),
                     }
-                    pause = (pause * 2).min(Duration::from_secs(15));
+                    pause = (pause * 2).min(patience!("worker.store_pause", LONGEST_PAUSE));
                 }
             }
         }
