@@ -63,27 +63,13 @@ async fn ask(asker: Asker<'_>, body: Completion) -> Result<Generation, ApiError>
     }
     let id = asking.session_id.into();
     let newest = parent::newest(state, id, asking.parent_id);
-    // A model that the request names is known before the session is.
-    let named = model_id.as_deref().and_then(|reference| state.catalog.resolve(reference));
-    let of_named = async {
-        match named {
-            Some(model) => Some(choose::request(state, owner, model, &asking.params).await),
-            None => None,
-        }
-    };
-    // All three are waited for, so that what is wrong is told in the same order each time.
-    let (session, newest, of_named) = tokio::join!(sessions::owned(state, owner, id), newest, of_named);
-    let (session, newest) = (session?, newest?);
+    let (session, newest) = tokio::try_join!(sessions::owned(state, owner, id), newest)?;
     let answer = async {
-        if let Some(request) = of_named {
-            return request;
-        }
         let model = choose::model(state, owner, model_id.as_deref(), &session).await?;
         choose::request(state, owner, model, &asking.params).await
     };
     let place = parent::place(state, id, &session, asking.parent_id, asking.quote_message_id, newest);
-    let (place, request) = tokio::join!(place, answer);
-    let (place, request) = (place?, request?);
+    let (place, request) = tokio::try_join!(place, answer)?;
     let follow_up = place.is_first && session.title.is_none() && request.model.provider != "demo";
     let prompt = Box::new(asking.prompt(&place));
     asker.ask(Order::Post { prompt, guard: place.guard, follow_up }, vec![request]).await
