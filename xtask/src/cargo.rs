@@ -42,14 +42,6 @@ pub fn run(what: &str, args: &[String], envs: &[(&str, &str)]) -> Result<()> {
 /// # Errors
 /// The build failed; cargo has said why.
 pub fn build(packages: &[&str], release: bool) -> Result<PathBuf> {
-    build_with(packages, release, &[])
-}
-
-/// Like [`build`], with further arguments.
-///
-/// # Errors
-/// The build failed; cargo has said why.
-pub fn build_with(packages: &[&str], release: bool, further: &[&str]) -> Result<PathBuf> {
     let mut args = vec!["build".to_owned()];
     for package in packages {
         args.extend(["--package".to_owned(), (*package).to_owned()]);
@@ -57,7 +49,6 @@ pub fn build_with(packages: &[&str], release: bool, further: &[&str]) -> Result<
     if release {
         args.push("--release".to_owned());
     }
-    args.extend(further.iter().map(|argument| (*argument).to_owned()));
     run("the build", &args, &[])?;
     programs(release)
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use polyphony_devstack::progress;
 
-use crate::{cargo, test::FAILPOINTS};
+use crate::{cargo, test};
 
 /// Builds, and runs `faults` with these arguments.
 ///
@@ -11,8 +11,7 @@ use crate::{cargo, test::FAILPOINTS};
 /// The build failed, or a promise was broken.
 pub fn run(args: &[String]) -> Result<()> {
     progress("building");
-    let packages = ["polyphony", "chdb-server", "polyphony-tests"];
-    let programs = cargo::build_with(&packages, false, &[FAILPOINTS])?;
+    let programs = test::build()?;
     let folder = programs.to_str().context("the folder's name is not UTF-8")?;
     let status = std::process::Command::new(programs.join("faults"))
         .args(args)

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: formatting, lints, then every test against a stack of its own.
 
-use std::{fs, process::Stdio};
+use std::{fs, path::PathBuf, process::Stdio};
 
 use anyhow::{Context, Result};
 use polyphony_devstack::{Deps, Emulators, Sdks, Stack, StackOptions, progress};
@@ -8,7 +8,7 @@ use polyphony_devstack::{Deps, Emulators, Sdks, Stack, StackOptions, progress};
 use crate::cargo;
 
 /// What the tests run can be made to fail on purpose. Everything is built with it, so that nothing is built twice.
-pub const FAILPOINTS: &str = "--features=polyphony/failpoints";
+const FAILPOINTS: &str = "--features=polyphony/failpoints";
 
 fn has(component: &str) -> bool {
     let probe = [component, "--version"].map(str::to_owned);
@@ -17,6 +17,16 @@ fn has(component: &str) -> bool {
 
 fn words(line: &str) -> Vec<String> {
     line.split(' ').map(str::to_owned).collect()
+}
+
+/// Builds everything that is tested or that tests, and returns the folder of the programs.
+///
+/// # Errors
+/// The build failed; cargo has said why.
+pub fn build() -> Result<PathBuf> {
+    // With the very selection of the tests: another one would give some crates other features, and build them twice.
+    cargo::run("the build", &words(&format!("build --workspace --all-targets {FAILPOINTS}")), &[])?;
+    cargo::programs(false)
 }
 
 /// Runs everything. The stack goes with this process, however it ends.
@@ -38,9 +48,7 @@ pub fn run(args: &[String]) -> Result<()> {
     } else {
         progress("clippy is not installed: lints are not checked");
     }
-    // With the very selection of the tests: another one would give some crates other features, and build them twice.
-    cargo::run("the build", &words(&format!("build --workspace --all-targets {FAILPOINTS}")), &[])?;
-    let programs = cargo::programs(false)?;
+    let programs = build()?;
     let deps = Deps::install()?;
     // The tests find them there; a machine that can't have them is told now, and not by a test in the middle.
     Emulators::install()?;
