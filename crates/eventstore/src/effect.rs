@@ -1,17 +1,20 @@
 //! Side writes: rows of the write side that change in the same transaction as a command's events.
 //!
-//! They run after the events have been inserted, since the events' rows are what orders two commands on the same
-//! aggregate; an effect that is refused takes the whole command back.
+//! They come after the events, whose rows are what orders two commands on the same aggregate: those that most commands
+//! have as parts of the statement that writes the events, the others as statements after it. An effect that is refused
+//! takes the whole command back.
 
 use chrono::{DateTime, Utc};
-use polyphony_domain::ids::{AccountId, AnswerId, DeviceId, KeyId, SessionId, TokenId, TurnId};
+use polyphony_domain::ids::{AccountId, AnswerId, DeviceId, KeyId, SessionId, TokenId};
 use sqlx::{PgConnection, postgres::PgQueryResult};
 
 use crate::{
     StoreError, erasure,
     error::Refused,
-    seats::{self, Aftermath, Seats},
-    tree::SeenTree,
+    follow_ups::{self, FollowUp},
+    runs::{self, Takes},
+    seats::{self, Aftermath, NewRun, Seats},
+    statement::{Statement, Why},
 };
 
 /// A side write.
@@ -129,36 +132,14 @@ pub enum Effect {
         account_id: AccountId,
     },
     /// Makes an answer known and puts it in flight, or in the account's queue for it.
-    CreateRun {
-        /// The answer.
-        answer_id: AnswerId,
-        /// Its turn.
-        turn_id: TurnId,
-        /// Its session.
-        session_id: SessionId,
-        /// Whose.
-        owner_id: AccountId,
-        /// Sequence of the turn's last event after this command.
-        turn_version: u64,
-        /// Refuses a second prompt with the same guard while this one is in flight.
-        guard: Option<String>,
-    },
-    /// Refuses where the session isn't what it was when it was looked at.
-    ExpectTree(SessionId, SeenTree),
+    CreateRun(NewRun),
     /// Ends the flights among these that never began; the others go on.
     EndUnstarted {
         /// The answers.
         answer_ids: Vec<AnswerId>,
     },
     /// Remembers that something follows the answers of a turn.
-    CreateFollowUp {
-        /// The turn.
-        turn_id: TurnId,
-        /// Its session.
-        session_id: SessionId,
-        /// Whose.
-        owner_id: AccountId,
-    },
+    CreateFollowUp(FollowUp),
     /// Remembers that a session was deleted, so that it is erased in time.
     DeleteSession {
         /// The session.
@@ -237,6 +218,38 @@ fn unique(error: sqlx::Error, refused: Refused) -> StoreError {
 }
 
 impl Effect {
+    /// Whether it can be a part of the statement that writes the command's events; one of a kind can.
+    pub(crate) const fn is_part(&self) -> bool {
+        matches!(
+            self,
+            Self::CreateRun(_)
+                | Self::CreateFollowUp(_)
+                | Self::StartRun { .. }
+                | Self::ContinueRun { .. }
+                | Self::EndRun { .. }
+        )
+    }
+
+    /// Puts it into a statement, if it can be a part of one.
+    pub(crate) fn write(self, statement: &mut Statement, seats: Seats) -> Result<(), StoreError> {
+        match self {
+            Self::CreateRun(run) => seats::create(statement, run, seats),
+            Self::CreateFollowUp(follow_up) => follow_ups::create(statement, follow_up),
+            Self::StartRun { answer_id, attempt, worker, lease_seconds } => {
+                runs::lease(statement, Takes::Free, (answer_id, attempt), worker, lease_seconds)
+            }
+            Self::ContinueRun { answer_id, attempt, worker, lease_seconds } => {
+                runs::lease(statement, Takes::Its, (answer_id, attempt), worker, lease_seconds)
+            }
+            Self::EndRun { answer_id, attempt } => {
+                seats::end(statement, answer_id, attempt)?;
+                statement.require("EXISTS (SELECT FROM gone)", Why::RunTaken);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Executes the effect in the command's transaction. What it brings about besides is added to `after`.
     pub(crate) async fn apply(
         self,
@@ -358,24 +371,12 @@ impl Effect {
                     .await?;
                 one(&done, Refused::NotFound)?;
             }
-            Self::CreateRun { .. } => after.waiting.extend(seats::create(connection, &self, seats).await?),
-            Self::ExpectTree(session, seen) => seen.expect(connection, session).await?,
             Self::EndUnstarted { answer_ids } => {
                 for answer_id in answer_ids {
-                    match seats::end(&mut *connection, answer_id, 0).await {
-                        Ok(seated) => after.seated |= seated,
-                        Err(StoreError::Refused(Refused::RunTaken)) => {}
-                        Err(error) => return Err(error),
-                    }
+                    let mut statement = Statement::without_events();
+                    seats::end(&mut statement, answer_id, 0)?;
+                    after.add(statement.run(&mut *connection).await?);
                 }
-            }
-            Self::CreateFollowUp { turn_id, session_id, owner_id } => {
-                sqlx::query("INSERT INTO ops.follow_ups (turn_id, session_id, owner_id) VALUES ($1, $2, $3)")
-                    .bind(turn_id.as_uuid())
-                    .bind(session_id.as_uuid())
-                    .bind(owner_id.as_uuid())
-                    .execute(connection)
-                    .await?;
             }
             Self::DeleteSession { session_id, owner_id } => {
                 sqlx::query(
@@ -401,35 +402,6 @@ impl Effect {
                     .execute(connection)
                     .await?;
             }
-            Self::StartRun { answer_id, attempt, worker, lease_seconds } => {
-                let done = sqlx::query(
-                    "UPDATE ops.runs SET attempt = $2, worker = $3, handed_over = false, \
-                     lease_until = now() + make_interval(secs => $4) \
-                     WHERE answer_id = $1 AND attempt = $2 - 1 \
-                     AND seat IS NOT NULL AND (worker IS NULL OR handed_over OR lease_until < now())",
-                )
-                .bind(answer_id.as_uuid())
-                .bind(i32::try_from(attempt).unwrap_or(i32::MAX))
-                .bind(worker)
-                .bind(f64::from(lease_seconds))
-                .execute(connection)
-                .await?;
-                one(&done, Refused::RunTaken)?;
-            }
-            Self::ContinueRun { answer_id, attempt, worker, lease_seconds } => {
-                let done = sqlx::query(
-                    "UPDATE ops.runs SET attempt = $2, lease_until = now() + make_interval(secs => $4) \
-                     WHERE answer_id = $1 AND attempt = $2 - 1 AND worker = $3 AND NOT handed_over",
-                )
-                .bind(answer_id.as_uuid())
-                .bind(i32::try_from(attempt).unwrap_or(i32::MAX))
-                .bind(worker)
-                .bind(f64::from(lease_seconds))
-                .execute(connection)
-                .await?;
-                one(&done, Refused::RunTaken)?;
-            }
-            Self::EndRun { answer_id, attempt } => after.seated |= seats::end(connection, answer_id, attempt).await?,
             Self::SetAllowance { account_id, in_flight } => {
                 sqlx::query(
                     "INSERT INTO ops.allowances (account_id, in_flight) VALUES ($1, $2) \
@@ -439,6 +411,15 @@ impl Effect {
                 .bind(i32::try_from(in_flight).unwrap_or(i32::MAX))
                 .execute(connection)
                 .await?;
+            }
+            part @ (Self::CreateRun(_)
+            | Self::CreateFollowUp(_)
+            | Self::StartRun { .. }
+            | Self::ContinueRun { .. }
+            | Self::EndRun { .. }) => {
+                let mut statement = Statement::without_events();
+                part.write(&mut statement, seats)?;
+                after.add(statement.run(connection).await?);
             }
         }
         Ok(())

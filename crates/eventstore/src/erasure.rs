@@ -10,7 +10,7 @@ use polyphony_domain::{
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::{CommandContext, Effect, ExecuteError, Refused, Root, Store, StoreError, seats};
+use crate::{CommandContext, Effect, ExecuteError, Refused, Root, Store, StoreError, seats, statement::Statement};
 
 /// Tables of the write side with rows of an account, and their column with its id. All of these rows go with it.
 pub const OF_ACCOUNT: [(&str, &str); 9] = [
@@ -55,7 +55,9 @@ pub(crate) async fn session(connection: &mut PgConnection, session: SessionId) -
     let mut seated = false;
     for run in runs {
         let attempt = u32::try_from(run.try_get::<i32, _>(1)?).unwrap_or(0);
-        seated |= seats::end(&mut *connection, AnswerId::new(run.try_get(0)?), attempt).await?;
+        let mut statement = Statement::without_events();
+        seats::end(&mut statement, AnswerId::new(run.try_get(0)?), attempt)?;
+        seated |= statement.run(&mut *connection).await?.seated == Some(true);
     }
     Ok(seated)
 }

@@ -1,18 +1,19 @@
 //! Executing a command: load, decide, append. `cqrs-es` drives it; this module is the `EventStore` behind it.
 //!
-//! Events, idempotency row and side writes go into one transaction, the events first. A conflict (another command
-//! appended to the same aggregate meanwhile) is decided again, a bounded number of times.
+//! Events, idempotency row and side writes are committed together, the events first: by one statement, where all of it
+//! fits into one. A conflict (another command appended to the same aggregate meanwhile) is decided again, a bounded number
+//! of times.
 
 use std::{
-    collections::HashMap,
-    fmt,
+    collections::{HashMap, HashSet},
+    fmt, mem,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use cqrs_es::{Aggregate, AggregateContext, AggregateError, CqrsFramework, DomainEvent, EventEnvelope, EventStore};
 use polyphony_domain::{ids::EventId, record::Cursor};
-use polyphony_platform::{failpoint, mutated, vault::Dek};
+use polyphony_platform::{armed, failpoint, mutated, vault::Dek};
 use rand::Rng;
 use serde_json::Value;
 use thiserror::Error;
@@ -26,6 +27,7 @@ use crate::{
     keys,
     sealing::Binding,
     seats::Aftermath,
+    statement::Statement,
     tree::Beside,
 };
 
@@ -218,6 +220,12 @@ impl<A: Aggregate + Clone> Attempt<'_, A> {
     }
 }
 
+/// The effects that become parts of the command's own statement, one of a kind, and the others, which come after it.
+fn parts_of(effects: Vec<Effect>) -> (Vec<Effect>, Vec<Effect>) {
+    let mut kinds = HashSet::new();
+    effects.into_iter().partition(|effect| effect.is_part() && kinds.insert(mem::discriminant(effect)))
+}
+
 /// The `EventStore` of one try.
 struct Append<A: Aggregate> {
     store: Store,
@@ -330,38 +338,51 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
             }
             Root::Existing(root) => (self.store.data_key(root).await?, None),
         };
-        let batch = self.seal(events, context, metadata, &key)?;
-        let account_key = match &self.idempotency {
-            None => None,
-            Some((idempotency, _)) if idempotency.scope.as_uuid() == self.root.id() => Some(key.clone()),
-            Some((idempotency, _)) => Some(self.store.data_key(idempotency.scope.as_uuid()).await?),
-        };
-        let mut transaction = self.store.pool.begin().await?;
-        // The events come first: their primary key is what orders two commands on one aggregate (see ADR 3).
-        let cursor = if count == 0 { None } else { Some(batch.insert(&mut transaction, self.beside).await?) };
-        if let Some(wrapped) = &new_key {
-            keys::insert(&mut *transaction, self.root.id(), self.owner, wrapped).await?;
+        let mut statement = Statement::new();
+        if count == 0 {
+            statement = Statement::without_events();
+        } else {
+            self.seal(events, context, metadata, &key)?.write(&mut statement, self.beside)?;
         }
-        if let (Some((idempotency, respond)), Some(account_key)) = (&self.idempotency, &account_key)
+        if let Some(wrapped) = new_key {
+            keys::write(&mut statement, self.root.id(), self.owner, wrapped)?;
+        }
+        if let Some((idempotency, respond)) = &self.idempotency
             && !mutated!("forget_idempotency")
         {
-            idempotency.remember(&mut transaction, account_key, &respond(&context.aggregate)).await?;
+            let is_root = idempotency.scope.as_uuid() == self.root.id();
+            let scope = if is_root { key.clone() } else { self.store.data_key(idempotency.scope.as_uuid()).await? };
+            idempotency.clone().remember(&mut statement, &scope, &respond(&context.aggregate))?;
+        }
+        let (parts, others) = parts_of(effects.unwrap_or_default());
+        for part in parts {
+            part.write(&mut statement, self.store.seats)?;
         }
         let mut after = Aftermath::default();
-        for effect in effects.into_iter().flatten() {
-            effect.apply(&mut transaction, self.store.seats, &mut after).await?;
-        }
-        failpoint!("store.before_commit" of A::TYPE);
         if mutated!("reply_without_commit") && A::TYPE == "turn" && context.version == 0 {
+            let mut transaction = self.store.pool.begin().await?;
+            let done = statement.run(&mut *transaction).await?;
             transaction.rollback().await?;
-            return Ok(Written { count, cursor, after });
+            return Ok(Written { count, cursor: Some(done.cursor), after });
         }
-        transaction.commit().await?;
+        let done = if others.is_empty() && !armed!("store.before_commit" of A::TYPE) {
+            statement.run(&self.store.pool).await?
+        } else {
+            let mut transaction = self.store.pool.begin().await?;
+            let done = statement.run(&mut *transaction).await?;
+            for effect in others {
+                effect.apply(&mut transaction, self.store.seats, &mut after).await?;
+            }
+            failpoint!("store.before_commit" of A::TYPE);
+            transaction.commit().await?;
+            done
+        };
         failpoint!("store.after_commit" of A::TYPE);
-        if new_key.is_some() {
-            self.store.keys.remember(self.root.id(), self.owner, Some(key));
+        after.add(done);
+        if let Root::New(root) = self.root {
+            self.store.keys.remember(root, self.owner, Some(key));
         }
-        Ok(Written { count, cursor, after })
+        Ok(Written { count, cursor: (count > 0).then_some(done.cursor), after })
     }
 
     fn seal(

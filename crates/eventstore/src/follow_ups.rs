@@ -4,7 +4,7 @@
 use polyphony_domain::ids::{AccountId, SessionId, TurnId};
 use sqlx::{Row, postgres::PgRow};
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, statement::Statement};
 
 /// A turn after whose answers something is to follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,18 @@ pub struct FollowUp {
     pub session_id: SessionId,
     /// Whose.
     pub owner_id: AccountId,
+}
+
+/// Remembers that something follows.
+pub(crate) fn create(statement: &mut Statement, follow_up: FollowUp) -> Result<(), StoreError> {
+    let FollowUp { turn_id, session_id, owner_id } = follow_up;
+    let (turn, session) = (statement.bind(turn_id.as_uuid())?, statement.bind(session_id.as_uuid())?);
+    let owner = statement.bind(owner_id.as_uuid())?;
+    statement.add(format!(
+        "followed AS (INSERT INTO ops.follow_ups (turn_id, session_id, owner_id) \
+             SELECT {turn}, {session}, {owner} FROM (SELECT max(position) FROM logged) AS written)"
+    ));
+    Ok(())
 }
 
 fn read(row: &PgRow) -> Result<FollowUp, StoreError> {

@@ -4,9 +4,9 @@ use polyphony_domain::ids::AccountId;
 use polyphony_platform::vault::{self, Dek};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 
-use crate::{Store, StoreError, error::Refused};
+use crate::{Store, StoreError, statement::Statement};
 
 /// A caller's idempotency key with a hash of what was asked under it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,25 +46,20 @@ impl IdempotencyKey {
         vault::aad(&[LABEL, self.scope.as_uuid().as_bytes(), self.key.as_bytes(), &self.request_hash])
     }
 
-    /// Stores the answer in the command's transaction.
-    pub(crate) async fn remember(
-        &self,
-        connection: &mut PgConnection,
+    /// Stores the answer with the command.
+    pub(crate) fn remember(
+        self,
+        statement: &mut Statement,
         key: &Dek,
         response: &StoredResponse,
     ) -> Result<(), StoreError> {
         let sealed = vault::seal(key, LABEL, &self.aad(), &serde_json::to_vec(response)?);
-        sqlx::query("INSERT INTO ops.idempotency (scope, key, request_hash, response) VALUES ($1, $2, $3, $4)")
-            .bind(self.scope.as_uuid())
-            .bind(&self.key)
-            .bind(&self.request_hash[..])
-            .bind(sealed)
-            .execute(connection)
-            .await
-            .map_err(|error| match &error {
-                sqlx::Error::Database(database) if database.is_unique_violation() => Refused::IdempotencyKeyUsed.into(),
-                _ => StoreError::from(error),
-            })?;
+        let (scope, key) = (statement.bind(self.scope.as_uuid())?, statement.bind(self.key)?);
+        let (hash, sealed) = (statement.bind(self.request_hash.to_vec())?, statement.bind(sealed)?);
+        statement.add(format!(
+            "remembered AS (INSERT INTO ops.idempotency (scope, key, request_hash, response) \
+                 SELECT {scope}, {key}, {hash}, {sealed} FROM (SELECT max(position) FROM logged) AS written)"
+        ));
         Ok(())
     }
 }

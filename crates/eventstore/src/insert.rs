@@ -1,10 +1,8 @@
 //! Putting the events of a command into the log.
 
-use polyphony_domain::record::Cursor;
-use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use crate::{StoreError, tree::Beside};
+use crate::{StoreError, statement::Statement, tree::Beside};
 
 /// Events of one aggregate, column by column.
 #[derive(Default)]
@@ -21,55 +19,27 @@ pub(crate) struct Batch {
     pub(crate) event_ids: Vec<Uuid>,
 }
 
-/// The statement that inserts events, behind the door that it has to pass first.
-macro_rules! insertion {
-    ($door:literal, $from:literal) => {
-        concat!(
-            $door,
-            "INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, \
-                                 event_id, root_id, owner_id) \
-             SELECT $1, $2, e.sequence, e.type, e.version, e.payload::json, e.metadata::json, e.id, $3::uuid, $4 \
-             FROM unnest($5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::uuid[]) \
-                  AS e (sequence, type, version, payload, metadata, id) ",
-            $from,
-            "ORDER BY e.sequence RETURNING xid::text, position"
-        )
-    };
-}
-
 impl Batch {
-    /// One statement for all events of the command.
-    pub(crate) async fn insert(&self, connection: &mut PgConnection, beside: Beside) -> Result<Cursor, StoreError> {
-        let sql = match beside {
-            Beside::Anybody => insertion!("", ""),
-            Beside::Others => insertion!(
-                "WITH door AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared(hashtextextended($3::uuid::text, 0))) ",
-                ", door "
-            ),
-            Beside::Nobody => insertion!(
-                "WITH door AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended($3::uuid::text, 0))) ",
-                ", door "
-            ),
-        };
-        let rows = sqlx::query(sql)
-            .bind(self.aggregate_type)
-            .bind(self.aggregate_id.to_string())
-            .bind(self.root_id)
-            .bind(self.owner_id)
-            .bind(&self.sequences)
-            .bind(&self.types)
-            .bind(&self.versions)
-            .bind(&self.payloads)
-            .bind(&self.metadata)
-            .bind(&self.event_ids)
-            .fetch_all(connection)
-            .await?;
-        let mut last = Cursor::default();
-        for row in rows {
-            let xid: String = row.try_get(0)?;
-            let xid = xid.parse().map_err(|_| sqlx::Error::Decode("xid".into()))?;
-            last = last.max(Cursor { xid, position: row.try_get(1)? });
-        }
-        Ok(last)
+    /// Puts the events into the statement, as `logged`; before them whoever else is at work in the session is looked after.
+    pub(crate) fn write(self, statement: &mut Statement, beside: Beside) -> Result<(), StoreError> {
+        let root = statement.bind(self.root_id)?;
+        let door = beside.write(statement, &root)?;
+        let (aggregate_type, aggregate_id) =
+            (statement.bind(self.aggregate_type)?, statement.bind(self.aggregate_id.to_string())?);
+        let owner = statement.bind(self.owner_id)?;
+        let (sequences, types) = (statement.bind(self.sequences)?, statement.bind(self.types)?);
+        let (versions, payloads) = (statement.bind(self.versions)?, statement.bind(self.payloads)?);
+        let (metadata, event_ids) = (statement.bind(self.metadata)?, statement.bind(self.event_ids)?);
+        statement.add(format!(
+            "logged AS (INSERT INTO events (aggregate_type, aggregate_id, sequence, event_type, event_version, payload, \
+                                            metadata, event_id, root_id, owner_id) \
+             SELECT {aggregate_type}, {aggregate_id}, e.sequence, e.type, e.version, e.payload::json, e.metadata::json, \
+                    e.id, {root}, {owner} \
+             FROM unnest({sequences}::bigint[], {types}::text[], {versions}::text[], {payloads}::text[], \
+                         {metadata}::text[], {event_ids}::uuid[]) \
+                  AS e (sequence, type, version, payload, metadata, id) {door} \
+             ORDER BY e.sequence RETURNING xid, position)"
+        ));
+        Ok(())
     }
 }

@@ -11,10 +11,13 @@ use polyphony_platform::{
     secrets::KekRing,
     vault::{self, Dek, WrappedKey},
 };
-use sqlx::{PgExecutor, Row};
+use sqlx::Row;
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{
+    Store, StoreError,
+    statement::{Statement, Why},
+};
 
 /// How long an opened key may be used without looking again whether it has been destroyed.
 const FRESH: Duration = Duration::from_secs(30);
@@ -81,24 +84,22 @@ impl DataKeys {
 }
 
 /// Writes a new root's key. An account that has been erased, or is about to be, gets no new ones.
-pub(crate) async fn insert(
-    executor: impl PgExecutor<'_>,
+pub(crate) fn write(
+    statement: &mut Statement,
     root: Uuid,
     owner: AccountId,
-    wrapped: &WrappedKey,
+    wrapped: WrappedKey,
 ) -> Result<(), StoreError> {
-    let done = sqlx::query(
-        "WITH account AS (SELECT wrapped FROM ops.data_keys WHERE root_id = $2 FOR SHARE) \
-         INSERT INTO ops.data_keys (root_id, owner_id, kek_version, wrapped) \
-         SELECT $1, $2, $3, $4 WHERE NOT EXISTS (SELECT FROM account WHERE wrapped IS NULL)",
-    )
-    .bind(root)
-    .bind(owner.as_uuid())
-    .bind(wrapped.kek_version)
-    .bind(&wrapped.bytes)
-    .execute(executor)
-    .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Erased) }
+    let (root, owner) = (statement.bind(root)?, statement.bind(owner.as_uuid())?);
+    let (version, bytes) = (statement.bind(wrapped.kek_version)?, statement.bind(wrapped.bytes)?);
+    statement.add(format!(
+        "account AS (SELECT wrapped FROM ops.data_keys WHERE root_id = {owner} FOR SHARE), \
+         keyed AS (INSERT INTO ops.data_keys (root_id, owner_id, kek_version, wrapped) \
+             SELECT {root}, {owner}, {version}, {bytes} FROM (SELECT max(position) FROM logged) AS written \
+             WHERE NOT EXISTS (SELECT FROM account WHERE wrapped IS NULL) RETURNING root_id)"
+    ));
+    statement.require("EXISTS (SELECT FROM keyed)", Why::Erased);
+    Ok(())
 }
 
 impl Store {

@@ -27,6 +27,7 @@ pub mod runs;
 pub mod sealing;
 pub mod seats;
 mod session_cache;
+mod statement;
 pub mod store;
 pub mod tail;
 pub mod tree;
@@ -38,7 +39,7 @@ pub use self::{
     effect::Effect,
     error::{Refused, StoreError},
     execute::{Execute, ExecuteError, Executed, Root},
-    seats::Seats,
+    seats::{NewRun, Seats},
     store::Store,
-    tree::{Beside, SeenTree},
+    tree::Beside,
 };

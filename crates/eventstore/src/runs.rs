@@ -5,7 +5,10 @@ use polyphony_domain::ids::{AccountId, AnswerId, SessionId, TurnId};
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
-use crate::{Store, StoreError};
+use crate::{
+    Store, StoreError,
+    statement::{Statement, Why},
+};
 
 /// An answer in flight.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +56,39 @@ impl From<RunRow> for Run {
             requested_at: row.requested_at,
         }
     }
+}
+
+/// How a worker comes to an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Nobody works on the answer, or nobody any more.
+    Free,
+    /// It has the attempt before, and goes on.
+    Its,
+}
+
+/// Gives the lease for an attempt, one more than the one before, to a worker.
+pub(crate) fn lease(
+    statement: &mut Statement,
+    takes: Takes,
+    (answer, attempt): (AnswerId, u32),
+    worker: String,
+    seconds: u32,
+) -> Result<(), StoreError> {
+    let answer = statement.bind(answer.as_uuid())?;
+    let attempt = statement.bind(i32::try_from(attempt).unwrap_or(i32::MAX))?;
+    let (worker, seconds) = (statement.bind(worker)?, statement.bind(f64::from(seconds))?);
+    let may = match takes {
+        Takes::Free => "seat IS NOT NULL AND (worker IS NULL OR handed_over OR lease_until < now())".to_owned(),
+        Takes::Its => format!("worker = {worker} AND NOT handed_over"),
+    };
+    statement.add(format!(
+        "leased AS (UPDATE ops.runs SET attempt = {attempt}, worker = {worker}, handed_over = false, \
+             lease_until = now() + make_interval(secs => {seconds}) FROM (SELECT max(position) FROM logged) AS written \
+             WHERE answer_id = {answer} AND attempt = {attempt} - 1 AND {may} RETURNING answer_id)"
+    ));
+    statement.require("EXISTS (SELECT FROM leased)", Why::RunTaken);
+    Ok(())
 }
 
 const COLUMNS: &str = "answer_id, turn_id, session_id, owner_id, attempt, handed_over, issues, requested_at";

@@ -4,10 +4,13 @@
 //! waits as a row, in no queue that anybody else stands in. Whoever ends an answer hands its seat to the account's
 //! next; the sweeper gives out what fell between, round robin over the accounts.
 
-use polyphony_domain::ids::{AccountId, AnswerId};
-use sqlx::{PgConnection, Row};
+use polyphony_domain::ids::{AccountId, AnswerId, SessionId, TurnId};
+use sqlx::Row;
 
-use crate::{Effect, Store, StoreError, error::Refused};
+use crate::{
+    Store, StoreError,
+    statement::{Done, Statement, Why},
+};
 
 /// An account with more seats than this has them in several rows.
 const SEATS_PER_SHARD: i32 = 64;
@@ -52,84 +55,83 @@ fn int(value: u32) -> i32 {
     i32::try_from(value).unwrap_or(i32::MAX)
 }
 
+impl Aftermath {
+    /// Adds what a statement has brought about.
+    pub(crate) fn add(&mut self, done: Done) {
+        self.waiting.extend(done.waiting);
+        self.seated |= done.seated == Some(true);
+    }
+}
+
+/// An answer that is asked for.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    /// The answer.
+    pub answer_id: AnswerId,
+    /// Its turn.
+    pub turn_id: TurnId,
+    /// Its session.
+    pub session_id: SessionId,
+    /// Whose.
+    pub owner_id: AccountId,
+    /// Sequence of the turn's last event after the command.
+    pub turn_version: u64,
+    /// Refuses a second prompt with the same guard while this one is in flight.
+    pub guard: Option<String>,
+}
+
 /// Makes an answer known and puts it in flight: on a seat, or waiting for one.
-pub(crate) async fn create(
-    connection: &mut PgConnection,
-    effect: &Effect,
-    seats: Seats,
-) -> Result<Option<Waiting>, StoreError> {
-    let Effect::CreateRun { answer_id, turn_id, session_id, owner_id, turn_version, guard } = effect else {
-        return Ok(None);
-    };
-    // The row of the seats is locked until the commit, which is why it comes last in its transaction. Without a place
-    // for its job, an answer doesn't even ask for a seat.
-    let seat: Option<i32> = sqlx::query_scalar(
-        "WITH known AS (INSERT INTO ops.answers (answer_id, turn_id, session_id, owner_id) VALUES ($1, $2, $3, $4)), \
-         allowed AS (SELECT seats, greatest(1, least($9, seats / $8)) AS shards \
-             FROM (SELECT coalesce((SELECT in_flight FROM ops.allowances WHERE account_id = $4), $7) AS seats) AS own \
+pub(crate) fn create(statement: &mut Statement, run: NewRun, seats: Seats) -> Result<(), StoreError> {
+    let NewRun { answer_id, turn_id, session_id, owner_id, turn_version, guard } = run;
+    let (answer, turn) = (statement.bind(answer_id.as_uuid())?, statement.bind(turn_id.as_uuid())?);
+    let (session, owner) = (statement.bind(session_id.as_uuid())?, statement.bind(owner_id.as_uuid())?);
+    let version = statement.bind(i64::try_from(turn_version).unwrap_or(i64::MAX))?;
+    let guard = statement.bind(guard)?;
+    let default = statement.bind(seats.in_flight.map(int))?;
+    let (per_shard, most_shards) = (statement.bind(SEATS_PER_SHARD)?, statement.bind(MOST_SHARDS)?);
+    let (unstarted, waiting) = (statement.bind(i64::from(seats.unstarted))?, statement.bind(i64::from(seats.waiting))?);
+    // Without a place for its job, an answer doesn't even ask for a seat.
+    statement.add(format!(
+        "known AS (INSERT INTO ops.answers (answer_id, turn_id, session_id, owner_id) \
+             VALUES ({answer}, {turn}, {session}, {owner})), \
+         allowed AS (SELECT seats, greatest(1, least({most_shards}, seats / {per_shard})) AS shards \
+             FROM (SELECT coalesce((SELECT in_flight FROM ops.allowances WHERE account_id = {owner}), {default}) AS seats) \
+                 AS own \
              WHERE seats > 0 AND (SELECT count(*) FROM (SELECT FROM ops.runs \
-                 WHERE worker IS NULL AND seat IS NOT NULL LIMIT $10) AS unstarted) < $10), \
+                 WHERE worker IS NULL AND seat IS NOT NULL LIMIT {unstarted}) AS unstarted) < {unstarted}), \
          seat AS (INSERT INTO ops.seats AS own (account_id, shard, taken) \
-             SELECT $4, abs(hashtext($1::text) % shards), 1 FROM allowed \
+             SELECT {owner}, abs(hashtext({answer}::text) % shards), 1 \
+                 FROM allowed, (SELECT max(position) FROM logged) AS written \
              ON CONFLICT (account_id, shard) DO UPDATE SET taken = own.taken + 1 \
-             WHERE own.taken < (SELECT seats / shards FROM allowed) RETURNING shard) \
-         INSERT INTO ops.runs (answer_id, turn_id, session_id, owner_id, turn_version, guard, seat) \
-         SELECT $1, $2, $3, $4, $5, $6, CASE WHEN $7 IS NULL THEN -1 ELSE (SELECT shard FROM seat) END \
-         RETURNING seat",
-    )
-    .bind(answer_id.as_uuid())
-    .bind(turn_id.as_uuid())
-    .bind(session_id.as_uuid())
-    .bind(owner_id.as_uuid())
-    .bind(i64::try_from(*turn_version).unwrap_or(i64::MAX))
-    .bind(guard)
-    .bind(seats.in_flight.map(int))
-    .bind(SEATS_PER_SHARD)
-    .bind(MOST_SHARDS)
-    .bind(i64::from(seats.unstarted))
-    .fetch_one(&mut *connection)
-    .await
-    .map_err(|error| match &error {
-        sqlx::Error::Database(database) if database.is_unique_violation() => Refused::GenerationInProgress.into(),
-        _ => StoreError::from(error),
-    })?;
-    if seat.is_some() {
-        return Ok(None);
-    }
-    let position = waiting(connection, *owner_id).await?;
-    if position > seats.waiting {
-        Err(Refused::QueueFull.into())
-    } else {
-        Ok(Some(Waiting { answer_id: *answer_id, position }))
-    }
+             WHERE own.taken < (SELECT seats / shards FROM allowed) RETURNING shard), \
+         run AS (INSERT INTO ops.runs (answer_id, turn_id, session_id, owner_id, turn_version, guard, seat) \
+             SELECT {answer}, {turn}, {session}, {owner}, {version}, {guard}, \
+                 CASE WHEN {default} IS NULL THEN -1 ELSE (SELECT shard FROM seat) END \
+                 FROM (SELECT max(position) FROM logged) AS written RETURNING seat), \
+         queued AS MATERIALIZED (SELECT 1 + (SELECT count(*) FROM ops.runs WHERE owner_id = {owner} AND seat IS NULL) \
+             AS position FROM run WHERE seat IS NULL)"
+    ));
+    statement.require(&format!("NOT EXISTS (SELECT FROM queued WHERE position > {waiting})"), Why::QueueFull);
+    statement.tell_position("(SELECT position FROM queued)", answer_id);
+    Ok(())
 }
 
-async fn waiting(connection: &mut PgConnection, owner: AccountId) -> Result<u32, StoreError> {
-    let waiting: i64 = sqlx::query_scalar("SELECT count(*) FROM ops.runs WHERE owner_id = $1 AND seat IS NULL")
-        .bind(owner.as_uuid())
-        .fetch_one(connection)
-        .await?;
-    Ok(u32::try_from(waiting).unwrap_or(u32::MAX))
-}
-
-/// Ends the flight of an answer and hands its seat to the account's next. Says whether there was one.
-pub(crate) async fn end(connection: &mut PgConnection, answer: AnswerId, attempt: u32) -> Result<bool, StoreError> {
+/// Ends the flight of an answer, if it is in this attempt, and hands its seat to the account's next.
+pub(crate) fn end(statement: &mut Statement, answer: AnswerId, attempt: u32) -> Result<(), StoreError> {
+    let (answer, attempt) = (statement.bind(answer.as_uuid())?, statement.bind(int(attempt))?);
     // The next one's job counts as never issued, so that the sweeper issues it at once.
-    let seated: Option<bool> = sqlx::query_scalar(
-        "WITH gone AS (DELETE FROM ops.runs WHERE answer_id = $1 AND attempt = $2 RETURNING owner_id, seat), \
+    statement.add(format!(
+        "gone AS (DELETE FROM ops.runs USING (SELECT max(position) FROM logged) AS written \
+             WHERE answer_id = {answer} AND attempt = {attempt} RETURNING owner_id, seat), \
          next AS (UPDATE ops.runs SET seat = (SELECT seat FROM gone), issues = 0, issued_at = '-infinity' \
              WHERE answer_id = (SELECT waiting.answer_id FROM ops.runs AS waiting JOIN gone USING (owner_id) \
                  WHERE waiting.seat IS NULL AND gone.seat >= 0 ORDER BY waiting.requested_at, waiting.answer_id \
                  LIMIT 1 FOR UPDATE OF waiting SKIP LOCKED) RETURNING answer_id), \
          freed AS (UPDATE ops.seats SET taken = taken - 1 FROM gone \
-             WHERE seats.account_id = gone.owner_id AND seats.shard = gone.seat AND NOT EXISTS (SELECT FROM next)) \
-         SELECT EXISTS (SELECT FROM next) FROM gone",
-    )
-    .bind(answer.as_uuid())
-    .bind(int(attempt))
-    .fetch_optional(connection)
-    .await?;
-    Ok(seated.ok_or(Refused::RunTaken)?)
+             WHERE seats.account_id = gone.owner_id AND seats.shard = gone.seat AND NOT EXISTS (SELECT FROM next))"
+    ));
+    statement.tell_seated("(SELECT EXISTS (SELECT FROM next) FROM gone)");
+    Ok(())
 }
 
 impl Store {

@@ -2,33 +2,24 @@
 //!
 //! A prompt is decided on what its session was like, and is an aggregate of its own: a deletion at the same time conflicts
 //! with it nowhere, and it would hang under something that is gone. So whoever adds and whoever deletes pass the same door,
-//! the ones together, the others alone, with the first statement of their transaction; what they find behind it is
-//! compared with what they had seen.
+//! the ones together, the others alone, before their events are written; what they find behind it is compared with what
+//! they had seen.
 
-use polyphony_domain::ids::SessionId;
-use sqlx::PgConnection;
+use crate::{StoreError, statement::Statement};
 
-use crate::{StoreError, error::Refused};
-
-/// Who else may be at work in the same session until the commit.
+/// Who else may be at work in the same session until the commit, and what the command was decided on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Beside {
     /// Anybody: the command doesn't care.
     #[default]
     Anybody,
-    /// Others who add to it.
-    Others,
-    /// Nobody who adds to it or deletes from it.
-    Nobody,
-}
-
-/// What a command was decided on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SeenTree {
-    /// So many messages were deleted.
-    Deletions(u64),
-    /// There were so many prompts and answers.
-    Messages {
+    /// Others who add to it. Where the command depends on what was deleted, so many messages were.
+    Others {
+        /// Deleted messages; none where it doesn't matter.
+        deletions: Option<u64>,
+    },
+    /// Nobody who adds to it or deletes from it. There were so many messages.
+    Nobody {
         /// Prompts.
         prompts: u64,
         /// Answers.
@@ -36,31 +27,26 @@ pub enum SeenTree {
     },
 }
 
-impl SeenTree {
-    /// Refuses where it is another by now.
-    pub(crate) async fn expect(self, connection: &mut PgConnection, session: SessionId) -> Result<(), StoreError> {
-        let found = match self {
-            Self::Deletions(_) => {
-                let count: i64 = sqlx::query_scalar(
-                    "SELECT count(*) FROM events \
-                     WHERE aggregate_type = 'session' AND aggregate_id = $1 AND event_type = 'message_deleted'",
-                )
-                .bind(session.to_string())
-                .fetch_one(connection)
-                .await?;
-                Self::Deletions(count.unsigned_abs())
+fn count(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+impl Beside {
+    /// Puts the door into the statement, and returns what the events have to be selected from besides.
+    pub(crate) fn write(self, statement: &mut Statement, session: &str) -> Result<&'static str, StoreError> {
+        // Functions, since a statement's own snapshot is older than its way through the door.
+        let passed = match self {
+            Self::Anybody => return Ok(""),
+            Self::Others { deletions } => {
+                let deletions = statement.bind(deletions.map(count))?;
+                format!("ops.add_to_tree({session}, {deletions})")
             }
-            Self::Messages { .. } => {
-                let (prompts, answers): (i64, i64) = sqlx::query_as(
-                    "SELECT count(*) FILTER (WHERE event_type = 'prompt_posted'), \
-                        count(*) FILTER (WHERE event_type = 'answer_requested') FROM events WHERE root_id = $1",
-                )
-                .bind(session.as_uuid())
-                .fetch_one(connection)
-                .await?;
-                Self::Messages { prompts: prompts.unsigned_abs(), answers: answers.unsigned_abs() }
+            Self::Nobody { prompts, answers } => {
+                let (prompts, answers) = (statement.bind(count(prompts))?, statement.bind(count(answers))?);
+                format!("ops.delete_from_tree({session}, {prompts}, {answers})")
             }
         };
-        if found == self { Ok(()) } else { Err(Refused::TreeChanged.into()) }
+        statement.add(format!("door AS MATERIALIZED (SELECT {passed})"));
+        Ok(", door")
     }
 }

@@ -9,7 +9,7 @@ use polyphony_domain::{
         TurnCommand, TurnError,
     },
 };
-use polyphony_eventstore::{CommandContext, Effect, ExecuteError, Root, Store, error::Refused};
+use polyphony_eventstore::{CommandContext, Effect, ExecuteError, NewRun, Root, Store, error::Refused};
 use polyphony_platform::{config::DatabaseConfig, secrets::KekRing};
 use polyphony_testkit::database;
 use uuid::Uuid;
@@ -33,14 +33,14 @@ impl Asked {
         command.run(session.as_uuid(), open).await.unwrap();
         let prompt = Prompt { session_id: session, content: "hi".into(), ..Prompt::default() };
         let answers = vec![NewAnswer { answer_id: answer, request: AnswerRequest::default() }];
-        let create = Effect::CreateRun {
+        let create = Effect::CreateRun(NewRun {
             answer_id: answer,
             turn_id: turn,
             session_id: session,
             owner_id: owner,
             turn_version: 2,
             guard: None,
-        };
+        });
         asked.run(TurnCommand::Post { prompt, answers }, create).await.unwrap();
         asked
     }

@@ -10,7 +10,7 @@ use polyphony_domain::{
     },
 };
 use polyphony_eventstore::{
-    CommandContext, Effect, ExecuteError, Root, Seats, Store, error::Refused, seats::Aftermath,
+    CommandContext, Effect, ExecuteError, NewRun, Root, Seats, Store, error::Refused, seats::Aftermath,
 };
 use polyphony_platform::{config::DatabaseConfig, secrets::KekRing};
 use polyphony_testkit::{TestDatabase, database};
@@ -69,7 +69,7 @@ impl Person {
             .from_nothing()
             .effects(move |_, turn_version| {
                 let (answer_id, turn_id) = (answer, turn);
-                vec![Effect::CreateRun { answer_id, turn_id, session_id, owner_id, turn_version, guard: None }]
+                vec![Effect::CreateRun(NewRun { answer_id, turn_id, session_id, owner_id, turn_version, guard: None })]
             })
             .run(turn.as_uuid(), post)
             .await?;

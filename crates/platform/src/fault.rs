@@ -31,6 +31,24 @@ macro_rules! failpoint {
     ($($ignored:tt)*) => {};
 }
 
+/// Whether something is to happen at a named point, which may need a place to happen in.
+#[cfg(feature = "failpoints")]
+#[macro_export]
+macro_rules! armed {
+    ($name:literal of $word:expr) => {
+        $crate::fault::is_armed($name, $word)
+    };
+}
+
+/// Whether something is to happen at a named point; never in this build.
+#[cfg(not(feature = "failpoints"))]
+#[macro_export]
+macro_rules! armed {
+    ($($ignored:tt)*) => {
+        false
+    };
+}
+
 /// Whether this process is to make a named mistake.
 #[cfg(feature = "failpoints")]
 #[macro_export]
@@ -68,7 +86,7 @@ macro_rules! patience {
 }
 
 #[cfg(feature = "failpoints")]
-pub use armed::{duration, is_mutated, pass};
+pub use armed::{duration, is_armed, is_mutated, pass};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -136,14 +154,22 @@ mod armed {
         durations.filter_map(|(name, value)| Some((name, value.parse().ok()?))).collect()
     });
 
+    fn point(name: &str, word: &str) -> Option<&'static Point> {
+        if POINTS.is_empty() {
+            return None;
+        }
+        if word.is_empty() { POINTS.get(name) } else { POINTS.get(&format!("{name}.{word}")) }
+    }
+
+    /// Whether something is to happen at a point.
+    pub fn is_armed(name: &str, word: &str) -> bool {
+        point(name, word).is_some()
+    }
+
     /// Passes a point; whether the caller is to fail.
     #[expect(clippy::panic, reason = "a panic is what was asked for")]
     pub async fn pass(name: &str, word: &str) -> bool {
-        if POINTS.is_empty() {
-            return false;
-        }
-        let point = if word.is_empty() { POINTS.get(name) } else { POINTS.get(&format!("{name}.{word}")) };
-        let Some(action) = point.and_then(Point::pass) else { return false };
+        let Some(action) = point(name, word).and_then(Point::pass) else { return false };
         tracing::warn!(point = name, ?action, "a fault on purpose");
         match action {
             Action::Abort => std::process::abort(),

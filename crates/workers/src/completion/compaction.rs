@@ -10,7 +10,7 @@ use polyphony_domain::{
     ids::AnswerId,
     turn::{Answer, NewAnswer, Turn, TurnCommand},
 };
-use polyphony_eventstore::{CommandContext, Effect, ExecuteError, Root, StoreError};
+use polyphony_eventstore::{CommandContext, Effect, ExecuteError, NewRun, Root, StoreError};
 use polyphony_platform::telemetry::TraceContext;
 use uuid::Uuid;
 
@@ -51,7 +51,7 @@ async fn post(
         .command::<Turn>(context, Root::Existing(session_id.as_uuid()))
         .effects(move |_, turn_version| {
             let guard = guard.clone();
-            vec![Effect::CreateRun { answer_id, turn_id, session_id, owner_id, turn_version, guard }]
+            vec![Effect::CreateRun(NewRun { answer_id, turn_id, session_id, owner_id, turn_version, guard })]
         })
         .run(turn_id.as_uuid(), TurnCommand::Post { prompt, answers: vec![NewAnswer { answer_id, request }] })
         .await?;

@@ -13,7 +13,7 @@ use polyphony_domain::{
     ids::{AnswerId, TurnId},
     turn::{Turn, TurnCommand, TurnPurpose},
 };
-use polyphony_eventstore::{CommandContext, Effect, ExecuteError, Root, StoreError, follow_ups::FollowUp};
+use polyphony_eventstore::{CommandContext, Effect, ExecuteError, NewRun, Root, StoreError, follow_ups::FollowUp};
 use polyphony_platform::telemetry::TraceContext;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -102,7 +102,7 @@ fn context(follow_up: FollowUp) -> CommandContext {
 /// The flight of an answer that is asked for.
 const fn flight(follow_up: FollowUp, turn_id: TurnId, answer_id: AnswerId, turn_version: u64) -> Effect {
     let FollowUp { session_id, owner_id, .. } = follow_up;
-    Effect::CreateRun { answer_id, turn_id, session_id, owner_id, turn_version, guard: None }
+    Effect::CreateRun(NewRun { answer_id, turn_id, session_id, owner_id, turn_version, guard: None })
 }
 
 /// Has a discussion go on; `None` where others keep changing it, who then see to it.

@@ -46,7 +46,7 @@ pub(super) async fn request(deps: &Deps, follow_up: FollowUp, turn: &Turn) -> Re
         .command::<Turn>(context(follow_up), Root::Existing(session_id.as_uuid()))
         .from_nothing()
         .effects(move |_, version| {
-            let follow = Effect::CreateFollowUp { turn_id: title_turn, session_id, owner_id };
+            let follow = Effect::CreateFollowUp(FollowUp { turn_id: title_turn, session_id, owner_id });
             vec![follow, flight(follow_up, title_turn, answer_id, version)]
         })
         .run(title_turn.as_uuid(), TurnCommand::Post { prompt, answers })

@@ -15,7 +15,7 @@ use polyphony_domain::{
     session::{Session, SessionCommand},
     turn::{Answer, AnswerRequest, NewAnswer, Params, Prompt, Turn, TurnCommand},
 };
-use polyphony_eventstore::{CommandContext, Effect, Root, Store, api_keys::label};
+use polyphony_eventstore::{CommandContext, Effect, NewRun, Root, Store, api_keys::label};
 use polyphony_platform::{
     config::{Config, ProviderConfig},
     http::{EgressPolicy, guarded_client},
@@ -189,7 +189,7 @@ impl Stack {
         self.store
             .command::<Turn>(Self::context(owner_id), Root::Existing(session_id.as_uuid()))
             .effects(move |_, turn_version| {
-                vec![Effect::CreateRun { answer_id, turn_id, session_id, owner_id, turn_version, guard: None }]
+                vec![Effect::CreateRun(NewRun { answer_id, turn_id, session_id, owner_id, turn_version, guard: None })]
             })
             .run(turn_id.as_uuid(), post)
             .await

@@ -14,8 +14,9 @@ use polyphony_domain::{
     turn::{AnswerRequest, NewAnswer, Prompt, Turn, TurnCommand, TurnPurpose},
 };
 use polyphony_eventstore::{
-    Beside, Effect, Root, SeenTree,
+    Beside, Effect, NewRun, Root,
     error::Refused,
+    follow_ups::FollowUp,
     idempotency::{IdempotencyKey, StoredResponse},
     load::AnswerPlace,
 };
@@ -145,21 +146,15 @@ impl Asker<'_> {
             .effects(move |_, turn_version| {
                 // One row can hold the guard; the turn itself says that the others are in the making.
                 let guards = std::iter::once(guard.clone()).chain(std::iter::repeat(None));
-                let runs = runs.iter().zip(guards).map(|(answer_id, guard)| Effect::CreateRun {
-                    answer_id: *answer_id,
-                    turn_id,
-                    session_id,
-                    owner_id,
-                    turn_version,
-                    guard,
+                let runs = runs.iter().zip(guards).map(|(answer_id, guard)| {
+                    let answer_id = *answer_id;
+                    Effect::CreateRun(NewRun { answer_id, turn_id, session_id, owner_id, turn_version, guard })
                 });
-                let follow_up = follow_up.then_some(Effect::CreateFollowUp { turn_id, session_id, owner_id });
-                let as_seen =
-                    undeleted.map(|Undeleted(count)| Effect::ExpectTree(session_id, SeenTree::Deletions(count)));
+                let follow_up = follow_up.then_some(Effect::CreateFollowUp(FollowUp { turn_id, session_id, owner_id }));
                 // The seats come last: their row is locked until the commit.
-                as_seen.into_iter().chain(follow_up).chain(runs).collect()
+                follow_up.into_iter().chain(runs).collect()
             })
-            .beside(Beside::Others)
+            .beside(Beside::Others { deletions: undeleted.map(|Undeleted(count)| count) })
             .idempotent(self.key.clone(), move |_| StoredResponse { status: 200, data: data.clone() });
         let execute = if is_post { execute.from_nothing() } else { execute };
         let waiting = match execute.run(turn_id.as_uuid(), command).await {

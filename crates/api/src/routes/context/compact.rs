@@ -12,7 +12,7 @@ use polyphony_domain::{
     session::{Session, SessionCommand},
     turn::{NewAnswer, Turn, TurnCommand},
 };
-use polyphony_eventstore::{Effect, Root, idempotency::StoredResponse, load::SessionLog};
+use polyphony_eventstore::{Effect, NewRun, Root, idempotency::StoredResponse, load::SessionLog};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -91,7 +91,7 @@ async fn compact(
         .from_nothing()
         .effects(move |_, turn_version| {
             let guard = guard.clone();
-            vec![Effect::CreateRun { answer_id, turn_id, session_id, owner_id, turn_version, guard }]
+            vec![Effect::CreateRun(NewRun { answer_id, turn_id, session_id, owner_id, turn_version, guard })]
         })
         .idempotent(key.clone(), move |_| kept.clone())
         .run(turn_id.as_uuid(), TurnCommand::Post { prompt, answers: vec![NewAnswer { answer_id, request }] })

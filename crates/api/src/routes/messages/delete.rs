@@ -5,7 +5,7 @@ use polyphony_domain::{
     ids::SessionId,
     session::{Session, SessionCommand, SessionError},
 };
-use polyphony_eventstore::{Beside, Effect, ExecuteError, Root, SeenTree, error::Refused};
+use polyphony_eventstore::{Beside, ExecuteError, Root, error::Refused};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -68,13 +68,12 @@ async fn delete_once(
         return Err(ExecuteError::Store(Refused::GenerationInProgress.into()));
     }
     let answers = log.turns.values().map(|turn| turn.aggregate.answers.len() as u64).sum();
-    let seen = SeenTree::Messages { prompts: log.turns.len() as u64, answers };
+    let prompts = log.turns.len() as u64;
     let command = SessionCommand::DeleteMessage { message_id: id, removed: gone.len() as u64 };
     state
         .store
         .command::<Session>(origin.context(caller.account_id), Root::Existing(session_id.as_uuid()))
-        .effects(move |_, _| vec![Effect::ExpectTree(session_id, seen)])
-        .beside(Beside::Nobody)
+        .beside(Beside::Nobody { prompts, answers })
         .run(session_id.as_uuid(), command)
         .await
         .map(drop)
