@@ -38,6 +38,14 @@ pub struct Job {
     pub issue: u32,
     /// When the answer was asked for, Unix milliseconds.
     pub requested_at_ms: i64,
+    /// Whether the prompt may have brought its conversation with it, so that the session's isn't needed. Only a hint where
+    /// to look first.
+    #[serde(default = "yes")]
+    pub may_stand_alone: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// What a frame carries. The JSON bodies are the `data` of the contract's events, ready to be sent.

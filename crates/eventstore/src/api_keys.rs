@@ -181,8 +181,10 @@ impl Store {
     /// [`StoreError::Sealed`] when the row was changed.
     pub async fn open_api_key(&self, account: AccountId, key: KeyId) -> Result<Option<UsableKey>, StoreError> {
         let row = sqlx::query(
-            "UPDATE ops.api_keys SET last_used_at = now() WHERE key_id = $1 AND account_id = $2 \
-             RETURNING provider, base_url, sealed_key, version",
+            // To the minute: a write for each call would have each of them wait for the disk.
+            "WITH used AS (UPDATE ops.api_keys SET last_used_at = now() WHERE key_id = $1 AND account_id = $2 \
+                 AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')) \
+             SELECT provider, base_url, sealed_key, version FROM ops.api_keys WHERE key_id = $1 AND account_id = $2",
         )
         .bind(key.as_uuid())
         .bind(account.as_uuid())

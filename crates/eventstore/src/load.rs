@@ -211,51 +211,52 @@ impl Store {
         Ok((loaded.aggregate, loaded.version))
     }
 
-    /// Folds a session as far as the answers of one of its turns, `turn`, need it: whole, unless the prompt brought the
+    /// Folds a session as far as the answers of one of its turns need it: whole, unless the prompt brought the
     /// conversation with it. Then it needs nothing of a session that may be very long.
     ///
     /// # Errors
     /// [`StoreError::Unreadable`] for an event that this build doesn't know.
-    pub async fn log_for(
-        &self,
-        id: SessionId,
-        turn_id: TurnId,
-        turn: Versioned<Turn>,
-    ) -> Result<SessionLog, StoreError> {
+    pub async fn log_for(&self, id: SessionId, turn_id: TurnId) -> Result<SessionLog, StoreError> {
+        let (aggregate, version) = self.load::<Turn>(turn_id.as_uuid()).await?;
         let is_whole = |prompt: &Prompt| prompt.given.is_some() && prompt.session_id == id && prompt.quote.is_none();
-        if !turn.aggregate.prompt.as_ref().is_some_and(is_whole) {
+        if !aggregate.prompt.as_ref().is_some_and(is_whole) {
             return self.session_log(id).await;
         }
+        let turns = BTreeMap::from([(turn_id, Versioned { aggregate, version })]);
         let (aggregate, version) = self.load::<Session>(id.as_uuid()).await?;
-        let session = Versioned { aggregate, version };
-        Ok(SessionLog { session, turns: BTreeMap::from([(turn_id, turn)]), ..SessionLog::default() })
+        Ok(SessionLog { session: Versioned { aggregate, version }, turns, ..SessionLog::default() })
     }
 
-    /// The turn that was posted last in a session's conversation.
+    /// A session, and the turn that was posted last in its conversation.
     ///
     /// What it costs doesn't grow with the conversation: it looks at the end of the session's log only.
     ///
     /// # Errors
     /// [`StoreError::Unreadable`] for an event that this build doesn't know.
-    pub async fn newest_turn(&self, session: SessionId) -> Result<Option<NewestTurn>, StoreError> {
+    pub async fn newest_turn(&self, id: SessionId) -> Result<(Session, Option<NewestTurn>), StoreError> {
         // Commit order of the prompts, not their ids: those carry the clocks of different nodes.
         let sql = format!(
-            "aggregate_type = 'turn' AND aggregate_id = \
+            "SELECT {columns} FROM events WHERE aggregate_type = 'session' AND aggregate_id = $1::uuid::text \
+             UNION ALL SELECT {columns} FROM events WHERE aggregate_type = 'turn' AND aggregate_id = \
              (SELECT prompt.aggregate_id FROM events AS prompt WHERE prompt.root_id = $1 \
               AND prompt.event_type = 'prompt_posted' AND NOT {HIDDEN} \
-              ORDER BY prompt.xid DESC, prompt.position DESC LIMIT 1) ORDER BY sequence"
+              ORDER BY prompt.xid DESC, prompt.position DESC LIMIT 1) ORDER BY aggregate_type, sequence",
+            columns = frame::COLUMNS
         );
-        let events = self.open(self.select(&sql, session.as_uuid()).await?).await?;
-        let Some((turn_id, posted)) = events.first().map(|event| (TurnId::new(event.aggregate_id), event.cursor))
-        else {
-            return Ok(None);
-        };
-        let mut turn = Versioned::default();
-        for event in events {
-            fold(&mut turn, event)?;
+        let rows = sqlx::query(&sql).bind(id.as_uuid()).fetch_all(&self.pool).await?;
+        let (mut session, mut turn) = (Versioned::<Session>::default(), Versioned::<Turn>::default());
+        let mut posted = None;
+        for event in self.open(frame::stored(rows)?).await? {
+            if event.aggregate_type == Session::TYPE {
+                fold(&mut session, event)?;
+            } else {
+                posted = posted.or(Some((TurnId::new(event.aggregate_id), event.cursor)));
+                fold(&mut turn, event)?;
+            }
         }
-        let is_tip = !self.touched_elsewhere(session, turn_id, posted).await?;
-        Ok(Some(NewestTurn { turn_id, turn: turn.aggregate, is_tip }))
+        let Some((turn_id, posted)) = posted else { return Ok((session.aggregate, None)) };
+        let is_tip = !self.touched_elsewhere(id, turn_id, posted).await?;
+        Ok((session.aggregate, Some(NewestTurn { turn_id, turn: turn.aggregate, is_tip })))
     }
 
     /// Whether something happened in a session after `since` that may have led its active branch away from `turn`.

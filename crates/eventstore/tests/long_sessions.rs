@@ -129,7 +129,7 @@ async fn hidden_turns_are_not_the_newest_and_erased_sessions_are_forgotten() {
     }
     let hidden = TurnPurpose::Summary { first: last, last, by_request: false };
     talk.turn(&store, "a summary", hidden).await;
-    let newest = store.newest_turn(talk.session).await.unwrap();
+    let newest = store.newest_turn(talk.session).await.unwrap().1;
     assert_eq!(newest.map(|newest| newest.turn_id), Some(last));
     let text = |log: &polyphony_eventstore::load::SessionLog| {
         log.turns[&last].aggregate.prompt.as_ref().unwrap().content.as_str().to_owned()

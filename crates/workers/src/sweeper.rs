@@ -65,6 +65,7 @@ async fn sweep(store: &Store, bus: &Bus) -> Result<(), polyphony_eventstore::Sto
             owner_id: run.owner_id,
             issue: run.issues,
             requested_at_ms: run.requested_at.timestamp_millis(),
+            may_stand_alone: true,
         };
         // The first time is that of an answer which waited for its seat.
         if run.issues > 1 {

@@ -52,6 +52,7 @@ async fn jobs_that_come_again_and_again_are_done_once() {
                 owner_id: owner.to_string().parse().unwrap(),
                 issue,
                 requested_at_ms: 0,
+                may_stand_alone: false,
             };
             bus.publish_job(&job, JobClass::Interactive, &TraceContext::random()).await.unwrap();
             repeated += 1;

@@ -76,6 +76,14 @@ fn shape(state: &AppState, row: SessionRow) -> Session {
 /// The caller's session from the log; a foreign or a deleted one doesn't exist.
 pub async fn owned(state: &AppState, owner: AccountId, id: SessionId) -> Result<Aggregate, ApiError> {
     let (session, _) = state.store.load::<Aggregate>(id.as_uuid()).await?;
+    checked(session, owner)
+}
+
+/// The same of a session that has been loaded.
+///
+/// # Errors
+/// `NOT_FOUND`.
+pub fn checked(session: Aggregate, owner: AccountId) -> Result<Aggregate, ApiError> {
     let is_there = session.owner_id == Some(owner) && !session.is_deleted;
     if is_there { Ok(session) } else { Err(ApiError::not_found()) }
 }

@@ -167,7 +167,7 @@ async fn the_active_branch_is_that_of_the_write_side() {
     stack.project_to_the_end().await;
     let reads = stack.reads();
     let log = stack.store().session_log(session).await.unwrap();
-    let newest = stack.store().newest_turn(session).await.unwrap().unwrap();
+    let newest = stack.store().newest_turn(session).await.unwrap().1.unwrap();
     let turn = newest.turn_id;
     assert_eq!((turn, newest.is_tip), (second.turn, true));
     let mut expected: Vec<Uuid> = Vec::new();

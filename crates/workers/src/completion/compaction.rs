@@ -55,8 +55,15 @@ async fn post(
         })
         .run(turn_id.as_uuid(), TurnCommand::Post { prompt, answers: vec![NewAnswer { answer_id, request }] })
         .await?;
-    let job =
-        Job { answer_id, turn_id, session_id, owner_id, issue: 1, requested_at_ms: Utc::now().timestamp_millis() };
+    let job = Job {
+        answer_id,
+        turn_id,
+        session_id,
+        owner_id,
+        issue: 1,
+        requested_at_ms: Utc::now().timestamp_millis(),
+        may_stand_alone: true,
+    };
     if let Err(error) = deps.bus.publish_job(&job, JobClass::Interactive, trace).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "a job was not taken; the sweeper will issue it");
     }

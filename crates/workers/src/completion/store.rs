@@ -26,14 +26,11 @@ impl Worker<'_> {
     /// Takes the next attempt; `None` when there is nothing to do.
     pub(super) async fn start(&self, trail: &mut Trail) -> Result<Option<Started>, StoreError> {
         let job = self.job();
-        let (aggregate, version) = self.deps.store.load::<Turn>(job.turn_id.as_uuid()).await?;
-        let Some(answer) = aggregate.answers.get(&job.answer_id) else { return Ok(None) };
-        if answer.status.is_final() {
-            return Ok(None);
-        }
-        let provider = answer.model.provider.clone();
-        let log = self.deps.store.log_for(job.session_id, job.turn_id, Versioned { aggregate, version });
-        let (log, ()) = tokio::try_join!(log, trail.look_up(self.deps, job.owner_id, &provider))?;
+        let log = if job.may_stand_alone {
+            self.deps.store.log_for(job.session_id, job.turn_id).await?
+        } else {
+            self.deps.store.session_log(job.session_id).await?
+        };
         let Some(turn) = log.turns.get(&job.turn_id) else { return Ok(None) };
         let Some(answer) = turn.aggregate.answers.get(&job.answer_id) else { return Ok(None) };
         if answer.status.is_final() {
@@ -63,8 +60,10 @@ impl Worker<'_> {
             .command::<Turn>(self.context(), Root::Existing(job.session_id.as_uuid()))
             .from_known(turn.aggregate.clone(), turn.version)
             .effects(move |_, _| vec![Effect::StartRun { answer_id, attempt, worker: worker.clone(), lease_seconds }])
-            .run(job.turn_id.as_uuid(), command)
-            .await;
+            .run(job.turn_id.as_uuid(), command);
+        // The commit has to wait for the disk; the keys are found meanwhile.
+        let (started, found) = tokio::join!(started, trail.look_up(self.deps, job.owner_id, &answer.model.provider));
+        found?;
         match started {
             Ok(executed) => {
                 self.leases.started(job.answer_id, attempt);

@@ -135,7 +135,7 @@ async fn publish(deps: &Deps, follow_up: FollowUp, turn_id: TurnId, answers: Vec
     let FollowUp { session_id, owner_id, .. } = follow_up;
     for answer_id in answers {
         let requested_at_ms = Utc::now().timestamp_millis();
-        let job = Job { answer_id, turn_id, session_id, owner_id, issue: 1, requested_at_ms };
+        let job = Job { answer_id, turn_id, session_id, owner_id, issue: 1, requested_at_ms, may_stand_alone: true };
         if let Err(error) = deps.bus.publish_job(&job, JobClass::Interactive, &TraceContext::random()).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(error, "a job was not taken; the sweeper will issue it");

@@ -195,7 +195,8 @@ impl Stack {
             .await
             .unwrap();
         let now = chrono::Utc::now().timestamp_millis();
-        let job = Job { answer_id, turn_id, session_id, owner_id, issue: 1, requested_at_ms: now };
+        let job =
+            Job { answer_id, turn_id, session_id, owner_id, issue: 1, requested_at_ms: now, may_stand_alone: true };
         self.bus.publish_job(&job, JobClass::Interactive, &TraceContext::random()).await.unwrap();
         let (mut restarts, mut waits) = (Vec::new(), Vec::new());
         let ended = async {

@@ -157,8 +157,11 @@ impl Asker<'_> {
             .beside(Beside::Others { deletions: undeleted.map(|Undeleted(count)| count) })
             .idempotent(self.key.clone(), move |_| StoredResponse { status: 200, data: data.clone() });
         let execute = if is_post { execute.from_nothing() } else { execute };
-        let waiting = match execute.run(turn_id.as_uuid(), command).await {
-            Ok(executed) => executed.after.waiting,
+        let (waiting, may_stand_alone) = match execute.run(turn_id.as_uuid(), command).await {
+            Ok(executed) => {
+                let prompt = executed.aggregate.prompt.as_ref();
+                (executed.after.waiting, prompt.is_none_or(|prompt| prompt.given.is_some()))
+            }
             Err(error) => {
                 // The same request won on another connection: its generation is this one's too.
                 if error.refused() == Some(Refused::IdempotencyKeyUsed)
@@ -178,18 +181,18 @@ impl Asker<'_> {
         let is_seated = |id: &AnswerId| !waiting.iter().any(|waiting| waiting.answer_id == *id);
         let seated = ids.into_iter().filter(is_seated);
         let places = seated.map(|answer_id| AnswerPlace { answer_id, turn_id, session_id, owner_id });
-        self.publish(places.collect());
+        self.publish(places.collect(), may_stand_alone);
         failpoint!("api.before_reply");
         Ok(Generation { turn_id, session_id, owner_id, lanes, is_new: true })
     }
 
     /// From here on everything is a hint: the answers are promised, and the sweeper knows of them.
-    fn publish(&self, places: Vec<AnswerPlace>) {
+    fn publish(&self, places: Vec<AnswerPlace>, may_stand_alone: bool) {
         let (bus, trace) = (self.state.bus.clone(), self.origin.meta.trace.child());
         tokio::spawn(async move {
             for AnswerPlace { answer_id, turn_id, session_id, owner_id } in places {
                 let requested_at_ms = Utc::now().timestamp_millis();
-                let job = Job { answer_id, turn_id, session_id, owner_id, issue: 1, requested_at_ms };
+                let job = Job { answer_id, turn_id, session_id, owner_id, issue: 1, requested_at_ms, may_stand_alone };
                 if let Err(error) = bus.publish_job(&job, JobClass::Interactive, &trace).await {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "a job was not taken; the sweeper will issue it");

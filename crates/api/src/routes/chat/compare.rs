@@ -27,7 +27,6 @@ use crate::{
     extract::{Body, Caller, Origin},
     idempotency,
     respond::Envelope,
-    routes::sessions,
     state::AppState,
 };
 
@@ -106,8 +105,7 @@ async fn compare(
         Some(found) => found,
         None => {
             let id = asking.session_id.into();
-            let newest = parent::newest(&state, id, asking.parent_id);
-            let (session, newest) = tokio::try_join!(sessions::owned(&state, caller.account_id, id), newest)?;
+            let (session, newest) = parent::session(&state, caller.account_id, id, asking.parent_id).await?;
             let place = parent::place(&state, id, &session, asking.parent_id, asking.quote_message_id, newest);
             let (place, requests) = tokio::try_join!(place, requests(&asker, models, &asking.params))?;
             let follow_up = place.is_first && session.title.is_none();

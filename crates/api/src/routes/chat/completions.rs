@@ -22,7 +22,6 @@ use crate::{
     extract::{Body, Caller, Origin},
     idempotency,
     respond::{Envelope, Success},
-    routes::sessions,
     shapes::Message,
     state::AppState,
     stream::{Viewing, wait_for_end},
@@ -62,8 +61,7 @@ async fn ask(asker: Asker<'_>, body: Completion) -> Result<Generation, ApiError>
         return Ok(found);
     }
     let id = asking.session_id.into();
-    let newest = parent::newest(state, id, asking.parent_id);
-    let (session, newest) = tokio::try_join!(sessions::owned(state, owner, id), newest)?;
+    let (session, newest) = parent::session(state, owner, id, asking.parent_id).await?;
     let answer = async {
         let model = choose::model(state, owner, model_id.as_deref(), &session).await?;
         choose::request(state, owner, model, &asking.params).await

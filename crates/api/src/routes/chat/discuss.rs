@@ -27,7 +27,6 @@ use crate::{
     extract::{Body, Caller, Origin},
     idempotency,
     respond::Envelope,
-    routes::sessions,
     state::AppState,
 };
 
@@ -101,8 +100,7 @@ async fn discuss(
         Some(found) => found,
         None => {
             let (owner, id) = (caller.account_id, asking.session_id.into());
-            let newest = parent::newest(&state, id, asking.parent_id);
-            let (session, newest) = tokio::try_join!(sessions::owned(&state, owner, id), newest)?;
+            let (session, newest) = parent::session(&state, owner, id, asking.parent_id).await?;
             let (place, members, chair) = tokio::try_join!(
                 parent::place(&state, id, &session, asking.parent_id, asking.quote_message_id, newest),
                 requests(&asker, models, &asking.params),

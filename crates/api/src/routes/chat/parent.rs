@@ -1,7 +1,7 @@
 //! Where a prompt hangs in the tree.
 
 use polyphony_domain::{
-    ids::{AnswerId, SessionId},
+    ids::{AccountId, AnswerId, SessionId},
     session::Session,
     turn::Turn,
 };
@@ -9,7 +9,7 @@ use polyphony_eventstore::load::NewestTurn;
 use uuid::Uuid;
 
 use super::ask::{Guard, Undeleted};
-use crate::{error::ApiError, state::AppState};
+use crate::{error::ApiError, routes::sessions, state::AppState};
 
 /// The place of a prompt.
 pub struct Place {
@@ -21,12 +21,21 @@ pub struct Place {
     pub is_first: bool,
 }
 
-/// The newest turn of a session, where it decides the place of a prompt. It can be read beside everything else.
+/// The caller's session, and its newest turn where that decides the place of a prompt: where no parent is `given`.
 ///
 /// # Errors
-/// The store's.
-pub async fn newest(state: &AppState, id: SessionId, given: Option<Uuid>) -> Result<Option<NewestTurn>, ApiError> {
-    if given.is_some() { Ok(None) } else { Ok(state.store.newest_turn(id).await?) }
+/// `NOT_FOUND` for a foreign or a deleted session.
+pub async fn session(
+    state: &AppState,
+    owner: AccountId,
+    id: SessionId,
+    given: Option<Uuid>,
+) -> Result<(Session, Option<NewestTurn>), ApiError> {
+    if given.is_some() {
+        return Ok((sessions::owned(state, owner, id).await?, None));
+    }
+    let (session, newest) = state.store.newest_turn(id).await?;
+    Ok((sessions::checked(session, owner)?, newest))
 }
 
 /// The place of a prompt: under the answer that is given, else at the end of the active branch, which `newest` leads to.

@@ -100,7 +100,7 @@ async fn compact(
     let response = idempotency::settle(&state, key.as_ref(), done.map(|_| response).map_err(ApiError::from)).await?;
     if is_new {
         let requested_at_ms = Utc::now().timestamp_millis();
-        let job = Job { answer_id, turn_id, session_id, owner_id, issue: 1, requested_at_ms };
+        let job = Job { answer_id, turn_id, session_id, owner_id, issue: 1, requested_at_ms, may_stand_alone: true };
         let (bus, trace) = (state.bus.clone(), origin.meta.trace.child());
         tokio::spawn(async move {
             if let Err(error) = bus.publish_job(&job, JobClass::Interactive, &trace).await {
