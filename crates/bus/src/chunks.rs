@@ -26,6 +26,12 @@ impl ChunkPublisher {
         self.send(frame.encode())
     }
 
+    /// Publishes a frame; resolves when the client has taken it. That the stream has it is not heard of.
+    pub fn tell(&self, frame: &ChunkFrame) -> Pin<Box<dyn Future<Output = Result<(), BusError>> + Send>> {
+        let (client, subject, payload) = (self.bus.client.clone(), self.subject.clone(), frame.encode());
+        Box::pin(async move { client.publish(subject, payload).await.map_err(BusError::failed) })
+    }
+
     /// Says that the answer waits. Nothing is lost with it, so nobody has to wait for its acknowledgement.
     pub fn say_waiting(&self, waiting: Waiting) {
         tokio::spawn(self.send(Said::Waiting(waiting).encode()));

@@ -31,6 +31,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest wait of a projector that was fenced out before it looks again.
 const LONGEST_STANDBY: Duration = Duration::from_secs(1);
 
+/// Shortest time between two batches of rows: under load one transaction carries what came meanwhile, instead of one for
+/// each command. A reader of its own writes waits no longer than that.
+const LINGER: Duration = Duration::from_millis(15);
+
 /// What a projector needs.
 #[derive(Clone)]
 pub struct Deps {
@@ -95,6 +99,10 @@ impl<M: RowModel> Rows<M> {
 impl<M: RowModel> Projection for Rows<M> {
     fn name(&self) -> &'static str {
         M::NAME
+    }
+
+    fn linger(&self) -> Duration {
+        LINGER
     }
 
     async fn apply(&self, deps: &Deps, from: Checkpoint, events: Vec<StoredEvent>) -> Result<Cursor, ProjectionError> {

@@ -2,6 +2,9 @@
 //!
 //! A delta goes out at once when no publish is in flight; while one is, deltas merge. So a quiet system shows each
 //! token at once, and a busy one sends fewer, larger chunks; the provider's stream is never held up by a publish.
+//!
+//! A publish is in flight until it is acknowledged. Where deltas come slowly, most go without: an acknowledgement costs
+//! the server and this process as much as the chunk itself, and one now and then tells a busy system from a quiet one.
 
 use std::{
     future::Future,
@@ -25,6 +28,11 @@ const LONGEST_WAIT: Duration = Duration::from_millis(25);
 /// Text that is held back goes out at this size, publish in flight or not.
 const LARGEST_WAIT: usize = 1024;
 
+/// A chunk that follows another one within this time asks for an acknowledgement.
+const CLOSE: Duration = Duration::from_millis(5);
+/// So does each of this number.
+const ACKNOWLEDGED: u32 = 8;
+
 /// A wait that is shorter than this isn't told to anybody.
 const TOLD: Duration = Duration::from_secs(1);
 
@@ -42,6 +50,9 @@ pub(super) struct Emitter {
     held_kind: ChunkKind,
     held_since: Instant,
     in_flight: Option<Ack>,
+    /// When the newest chunk went out, and how many since the one that asked for an acknowledgement.
+    newest: Option<Instant>,
+    unasked: u32,
     /// When the first chunk went out.
     pub(super) first_chunk: Option<Instant>,
     /// Bytes of text and reasoning so far.
@@ -58,6 +69,8 @@ impl Emitter {
             held_kind: ChunkKind::Text,
             held_since: Instant::now(),
             in_flight: None,
+            newest: None,
+            unasked: 0,
             first_chunk: None,
             taken: 0,
         }
@@ -94,8 +107,12 @@ impl Emitter {
             ChunkKind::Text => ChunkBody::Text(bytes),
             ChunkKind::Reasoning => ChunkBody::Reasoning(bytes),
         };
-        self.send(&ChunkFrame { attempt: self.attempt, n, body });
-        self.first_chunk.get_or_insert_with(Instant::now);
+        let now = Instant::now();
+        let is_close = self.newest.replace(now).is_some_and(|newest| now - newest < CLOSE);
+        self.unasked += 1;
+        let asks = is_close || self.in_flight.is_some() || self.unasked >= ACKNOWLEDGED;
+        self.send(&ChunkFrame { attempt: self.attempt, n, body }, asks);
+        self.first_chunk.get_or_insert(now);
     }
 
     /// Whether more has come than any answer has: a provider that never ends must not fill the log.
@@ -126,13 +143,16 @@ impl Emitter {
 
     /// Sends a frame that isn't text. Its number is `n`.
     pub(super) fn send_control(&mut self, n: u32, body: ChunkBody) {
-        self.send(&ChunkFrame { attempt: self.attempt, n, body });
+        self.send(&ChunkFrame { attempt: self.attempt, n, body }, true);
     }
 
-    /// Hands a frame to the client at once; its acknowledgement is waited for meanwhile. One that was still awaited
-    /// is let go of: acknowledgements come in order, so the newest says the same.
-    fn send(&mut self, frame: &ChunkFrame) {
-        let mut ack = self.publisher.publish(frame);
+    /// Hands a frame to the client at once; its acknowledgement, if it asks for one, is waited for meanwhile. One that was
+    /// still awaited is let go of: acknowledgements come in order, so the newest says the same.
+    fn send(&mut self, frame: &ChunkFrame, asks: bool) {
+        let mut ack = if asks { self.publisher.publish(frame) } else { self.publisher.tell(frame) };
+        if asks {
+            self.unasked = 0;
+        }
         if ack.as_mut().now_or_never().is_none() {
             self.in_flight = Some(ack);
         }

@@ -61,9 +61,8 @@ impl Worker<'_> {
             .from_known(turn.aggregate.clone(), turn.version)
             .effects(move |_, _| vec![Effect::StartRun { answer_id, attempt, worker: worker.clone(), lease_seconds }])
             .run(job.turn_id.as_uuid(), command);
-        // The commit has to wait for the disk; the keys are found meanwhile.
-        let (started, found) = tokio::join!(started, trail.look_up(self.deps, job.owner_id, &answer.model.provider));
-        found?;
+        // The commit has to wait for the disk; the keys are found meanwhile. What fails here is tried where they are needed.
+        let (started, _) = tokio::join!(started, trail.look_up(self.deps, job.owner_id, &answer.model.provider));
         match started {
             Ok(executed) => {
                 self.leases.started(job.answer_id, attempt);

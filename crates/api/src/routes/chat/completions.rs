@@ -61,13 +61,23 @@ async fn ask(asker: Asker<'_>, body: Completion) -> Result<Generation, ApiError>
         return Ok(found);
     }
     let id = asking.session_id.into();
-    let (session, newest) = parent::session(state, owner, id, asking.parent_id).await?;
-    let answer = async {
-        let model = choose::model(state, owner, model_id.as_deref(), &session).await?;
-        choose::request(state, owner, model, &asking.params).await
+    let session = parent::session(state, owner, id, asking.parent_id);
+    let request = async |model| choose::request(state, owner, model, &asking.params).await;
+    let (session, newest, request) = match model_id.as_deref() {
+        // A model that is named is looked up beside the session; a session that isn't there is what is said first.
+        Some(reference) => {
+            let model = choose::named(state, "model_id", reference);
+            let (session, request) = tokio::join!(session, async { request(model?).await });
+            let (session, newest) = session?;
+            (session, newest, request?)
+        }
+        None => {
+            let (session, newest) = session.await?;
+            let model = choose::model(state, owner, None, &session).await?;
+            (session, newest, request(model).await?)
+        }
     };
-    let place = parent::place(state, id, &session, asking.parent_id, asking.quote_message_id, newest);
-    let (place, request) = tokio::try_join!(place, answer)?;
+    let place = parent::place(state, id, &session, asking.parent_id, asking.quote_message_id, newest).await?;
     let follow_up = place.is_first && session.title.is_none() && request.model.provider != "demo";
     let prompt = Box::new(asking.prompt(&place));
     asker.ask(Order::Post { prompt, guard: place.guard, follow_up }, vec![request]).await
