@@ -1,6 +1,10 @@
 //! Packages from PyPI.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -14,7 +18,7 @@ pub fn install(pins: &Pins, folder: &Path) -> Result<()> {
 
 /// Installs exactly these requirements under `folder/python`, without what they depend on.
 pub fn target(requirements: &str, options: &[&str], folder: &Path, what: &str) -> Result<()> {
-    let python = python(what)?;
+    let python = interpreter(python(what)?);
     let path = folder.join("requirements.txt");
     fs::write(&path, requirements)?;
     let mut command = Command::new(python);
@@ -29,6 +33,14 @@ pub fn target(requirements: &str, options: &[&str], folder: &Path, what: &str) -
         // It lands in a folder of its own: the warning about root doesn't apply.
         .env("PIP_ROOT_USER_ACTION", "ignore");
     run_visibly(command, "pip", what)
+}
+
+/// The program behind a name. A version manager's wrapper does more than run it: after an installation, pyenv's wants to
+/// write into its own folder, which may be somebody else's.
+fn interpreter(name: &str) -> PathBuf {
+    let said = Command::new(name).args(["-c", "import sys; print(sys.executable)"]).output();
+    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    if Path::new(&said).is_file() { said.into() } else { name.into() }
 }
 
 /// The interpreter that has pip.
