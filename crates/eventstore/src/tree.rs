@@ -25,7 +25,7 @@ pub enum Beside {
 /// What a command was decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SeenTree {
-    /// So many messages were deleted.
+    /// So many messages were deleted, and the session itself was not.
     Deletions(u64),
     /// There were so many prompts and answers.
     Messages {
@@ -41,13 +41,19 @@ impl SeenTree {
     pub(crate) async fn expect(self, connection: &mut PgConnection, session: SessionId) -> Result<(), StoreError> {
         let found = match self {
             Self::Deletions(_) => {
-                let count: i64 = sqlx::query_scalar(
-                    "SELECT count(*) FROM events \
-                     WHERE aggregate_type = 'session' AND aggregate_id = $1 AND event_type = 'message_deleted'",
+                let (count, is_deleted): (i64, bool) = sqlx::query_as(
+                    "SELECT count(*) FILTER (WHERE event_type = 'message_deleted'), \
+                        count(*) FILTER (WHERE event_type = 'session_deleted') \
+                            > count(*) FILTER (WHERE event_type = 'session_restored') \
+                     FROM events WHERE aggregate_type = 'session' AND aggregate_id = $1 \
+                        AND event_type IN ('message_deleted', 'session_deleted', 'session_restored')",
                 )
                 .bind(session.to_string())
                 .fetch_one(connection)
                 .await?;
+                if is_deleted {
+                    return Err(Refused::TreeChanged.into());
+                }
                 Self::Deletions(count.unsigned_abs())
             }
             Self::Messages { .. } => {
