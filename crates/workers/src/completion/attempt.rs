@@ -155,7 +155,8 @@ impl Worker<'_> {
                 continue;
             }
             failpoint!("worker.before_end_event");
-            let stored = self.store_end(&started, end(made.ended, record)).await?;
+            let stop = &started.answer.request.params.stop;
+            let stored = self.store_end(&started, end(made.ended, record, stop)).await?;
             failpoint!("worker.after_end_event");
             if let Some(answer) = stored {
                 self.announce(&answer, &mut emitter);
