@@ -121,7 +121,7 @@ fn receipt() -> Receipt {
         }],
         dropped: vec![change.clone()],
         summarized: vec![Change { summary: Some(AnswerId::new(uuid(19))), ..change }],
-        converted: vec![Converted { what: "image".into(), message_id: Some(uuid(20)), why: "left out".into() }],
+        converted: vec![Converted::new("image", Some(uuid(20)), "left out")],
     }
 }
 

@@ -99,6 +99,9 @@ async fn before(
     let mut said: Vec<Part> = Vec::new();
     let (opaque, rest): (Vec<_>, Vec<_>) =
         record.parts.iter().cloned().partition(|part| matches!(part, Part::Reasoning { .. }));
+    // Some providers want the shown text back, with calls of tools.
+    let shown = record.reasoning.clone().filter(|text| opaque.is_empty() && !text.as_str().is_empty());
+    said.extend(shown.map(|text| Part::Reasoning { text, opaque: None }));
     said.extend(opaque);
     said.extend(text);
     said.extend(rest.into_iter().filter(|part| matches!(part, Part::ToolCall(_) | Part::Refusal { .. })));
