@@ -14,8 +14,11 @@ CREATE FUNCTION ops.add_to_tree(session uuid, deletions bigint) RETURNS void LAN
 $$
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(hashtextextended(session::text, 0));
-    IF deletions <> (SELECT count(*) FROM events WHERE aggregate_type = 'session'
-                     AND aggregate_id = session::text AND event_type = 'message_deleted') THEN
+    IF (deletions, false) <> (SELECT count(*) FILTER (WHERE event_type = 'message_deleted'),
+                                     count(*) FILTER (WHERE event_type = 'session_deleted')
+                                         > count(*) FILTER (WHERE event_type = 'session_restored')
+                              FROM events WHERE aggregate_type = 'session' AND aggregate_id = session::text
+                              AND event_type IN ('message_deleted', 'session_deleted', 'session_restored')) THEN
         PERFORM ops.refuse('tree_changed');
     END IF;
 END

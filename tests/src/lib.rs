@@ -106,6 +106,15 @@ impl Deployment {
         sqlx::query_scalar(sql).fetch_one(&self.database.pool).await.unwrap()
     }
 
+    /// Whether somebody holds the door of a session: alone with `ExclusiveLock`, together with others with `ShareLock`.
+    pub async fn holds_door(&self, session: uuid::Uuid, mode: &str) -> bool {
+        let sql = format!(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND mode = '{mode}' \
+             AND ((classid::bigint << 32) | objid::bigint) = hashtextextended('{session}', 0)"
+        );
+        self.count(&sql).await > 0
+    }
+
     /// One text from the database; empty for null.
     pub async fn text(&self, sql: &str) -> String {
         sqlx::query_scalar::<_, Option<String>>(sql).fetch_one(&self.database.pool).await.unwrap().unwrap_or_default()

@@ -7,7 +7,7 @@ use std::sync::{
 };
 
 use axum::{Router, body::Bytes, extract::State, http::StatusCode, response::IntoResponse, routing::post};
-use polyphony_tests::{Client, Deployment, eventually, seed};
+use polyphony_tests::{Client, Deployment, MUSES, Peer, eventually, read, seed};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -226,6 +226,88 @@ async fn hostile_texts_harm_nobody() {
         let other = client.session("demo-n40-i10").await;
         assert_eq!(say(&client, other, "Are you there?").await["status"], "complete");
     }
+}
+
+#[tokio::test]
+async fn the_receipt_says_whose_thoughts_and_pictures_a_model_was_not_shown() {
+    let peer = Peer::start().await;
+    let mut settings = peer.settings();
+    settings.push(("POLYPHONY_PROVIDERS__LAB__VISION".to_owned(), "muser".to_owned()));
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let deployment = Deployment::new(&settings).await;
+    let all = deployment.start("all").await;
+    let client = Client::register(&all.url()).await;
+    let (_, token) = client.call(Method::POST, "/users/me/tokens", Some(json!({"name": "sdk"}))).await;
+    let script = client.with_token(token["data"]["token"].as_str().unwrap());
+    let session = client.session("lab/muser").await;
+    let look = async |model: &str| {
+        let picture = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,QUJD"}});
+        let content = json!([{"type": "text", "text": "What is this?"}, picture]);
+        let body = json!({"model": model, "messages": [{"role": "user", "content": content}]});
+        let request = script.request(Method::POST, "/v1/chat/completions").json(&body);
+        read(request.header("x-session-id", session.to_string()).send().await.unwrap()).await
+    };
+    // The declaration says which of the models see.
+    let (status, refused) = look("lab/teller").await;
+    assert_eq!((status.as_u16(), &refused["error"]["param"]), (400, &json!("attachments")), "{refused}");
+    assert_eq!(look("lab/muser").await.0, 200);
+    say(&client, session, "And now?").await;
+    for (model, why) in [
+        ("lab/teller", "reasoning: the provider doesn't take it back"),
+        ("sage/claude-sonnet-4-5", "reasoning: another provider's"),
+    ] {
+        let body = json!({"session_id": session, "content": "Why?", "model_id": model});
+        let answer = client.say(body).await;
+        let receipt = receipt(&client, &answer).await;
+        let line = |what: &str| {
+            let lines = receipt["converted"].as_array().unwrap().iter().filter(|line| line["what"] == what);
+            lines.cloned().collect::<Vec<_>>()
+        };
+        // Of both answers, in one line.
+        let thoughts = line("reasoning").into_iter().find(|line| line["why"] == why);
+        let thoughts = thoughts.unwrap_or_else(|| panic!("{receipt}"));
+        assert_eq!(thoughts["count"], 2, "{receipt}");
+        assert!(thoughts["message_id"].is_string() && thoughts["last_message_id"].is_string(), "{receipt}");
+        let asked = peer.asked().pop().unwrap().to_string();
+        assert!(!asked.contains(MUSES), "{asked}");
+        let blind = model == "lab/teller";
+        assert_eq!((line("image").len(), asked.contains("A picture was left out here")), (blind.into(), blind));
+    }
+}
+
+/// Times would be those of whatever else runs on the machine. So the counting of hostile texts is made to last for ever,
+/// and whoever stood behind it would never be answered.
+#[tokio::test]
+async fn nobody_waits_for_the_counting_of_hostile_texts() {
+    let deployment = Deployment::new(&[]).await;
+    let endless = "context.count.patient=sleep:86400000";
+    let all = deployment.start_with("all", "POLYPHONY_FAILPOINTS", endless).await;
+    let hostile = Client::register(&all.url()).await;
+    let texts = [" ".repeat(250_000) + "a", "a".repeat(250_000), "\n".repeat(250_000) + "b"];
+    let asked = texts.map(|text| {
+        let hostile = hostile.clone();
+        async move {
+            let session = hostile.session("demo-n40-i10").await;
+            hostile.ask(session, &text).await
+        }
+    });
+    // Their streams stay open: somebody waits for these answers.
+    let streams = futures::future::join_all(asked).await;
+    let begun = "SELECT count(*) FROM events WHERE event_type = 'attempt_started'";
+    eventually("all of them are being worked on", async || (deployment.count(begun).await == 3).then_some(())).await;
+    let client = Client::register(&all.url()).await;
+    let session = client.session("demo-n40-i10").await;
+    // A word, and an essay that is counted aside too.
+    for text in ["Are you there?".to_owned(), "tea and 茶 ".repeat(4_000)] {
+        for _ in 0..3 {
+            assert_eq!(say(&client, session, &text).await["status"], "complete");
+        }
+        let (status, _) = client.call(Method::GET, &format!("/chat/context/{session}"), None).await;
+        assert_eq!(status, 200);
+    }
+    // One is still being counted; who stood behind it has been given an estimate.
+    assert!(deployment.count("SELECT count(*) FROM ops.runs").await > 0);
+    drop(streams);
 }
 
 #[tokio::test]

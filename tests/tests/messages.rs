@@ -221,15 +221,6 @@ async fn messages_are_pinned_quoted_and_paged() {
     expect(&client, Method::GET, &page(&Uuid::now_v7().to_string()), None, 404).await;
 }
 
-/// Whether somebody holds the door of a session, alone or together with others.
-async fn is_held(deployment: &Deployment, session: Uuid, mode: &str) -> bool {
-    let sql = format!(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND mode = '{mode}' \
-         AND ((classid::bigint << 32) | objid::bigint) = hashtextextended('{session}', 0)"
-    );
-    deployment.count(&sql).await > 0
-}
-
 #[tokio::test]
 async fn a_prompt_that_comes_while_its_parent_is_deleted_is_refused() {
     let deployment = Deployment::new(&[]).await;
@@ -244,7 +235,7 @@ async fn a_prompt_that_comes_while_its_parent_is_deleted_is_refused() {
         tokio::spawn(async move { client.call(Method::DELETE, &path, None).await.0 })
     };
     eventually("the deletion is under way", async || {
-        is_held(&deployment, session, "ExclusiveLock").await.then_some(())
+        deployment.holds_door(session, "ExclusiveLock").await.then_some(())
     })
     .await;
     let before = deployment.count("SELECT count(*) FROM events").await;
@@ -264,6 +255,41 @@ async fn a_prompt_that_comes_while_its_parent_is_deleted_is_refused() {
 }
 
 #[tokio::test]
+async fn a_prompt_that_comes_while_its_session_is_deleted_is_refused() {
+    let deployment = Deployment::new(&[]).await;
+    // The second command on a session is the deletion: it dawdles before it is there for others to see.
+    let slow = "store.before_commit.session=sleep:2000@2*1";
+    let all = deployment.start_with("all", "POLYPHONY_FAILPOINTS", slow).await;
+    let client = Client::register(&all.url()).await;
+    let session = client.session("demo-n40-i10").await;
+    let [_, a1] = exchange(&client, session, "one").await;
+    let deleting = {
+        let (client, path) = (client.clone(), format!("/sessions/{session}"));
+        tokio::spawn(async move { client.call(Method::DELETE, &path, None).await.0 })
+    };
+    eventually("the deletion is under way", async || {
+        deployment.holds_door(session, "ExclusiveLock").await.then_some(())
+    })
+    .await;
+    let before = deployment.count("SELECT count(*) FROM events").await;
+    let reply = json!({"session_id": session, "content": "two"});
+    let regenerate = format!("/messages/{a1}/regenerate");
+    let (asked, again) = tokio::join!(
+        client.call(Method::POST, "/chat/completions/sync", Some(reply.clone())),
+        client.call(Method::POST, &regenerate, Some(json!({}))),
+    );
+    assert_eq!(deleting.await.unwrap(), 204);
+    for (status, refused) in [asked, again] {
+        assert_eq!((status.as_u16(), &refused["error"]["code"]), (409, &json!("CONFLICT")), "{refused}");
+    }
+    assert_eq!(deployment.count("SELECT count(*) FROM events").await, before + 1);
+    // Restored, it goes on.
+    expect(&client, Method::POST, "/chat/completions/sync", Some(reply), 404).await;
+    expect(&client, Method::POST, &format!("/sessions/{session}/restore"), None, 200).await;
+    exchange(&client, session, "two").await;
+}
+
+#[tokio::test]
 async fn a_deletion_sees_the_prompt_that_came_just_before_it() {
     let deployment = Deployment::new(&[]).await;
     let roles = tokio::join!(deployment.start("worker"), deployment.start("relay"), deployment.start("projector"));
@@ -277,7 +303,7 @@ async fn a_deletion_sees_the_prompt_that_came_just_before_it() {
         let (client, body) = (client.clone(), json!({"session_id": session, "content": "two", "parent_id": a1}));
         tokio::spawn(async move { client.stream("/chat/completions", body).await })
     };
-    eventually("the prompt is under way", async || is_held(&deployment, session, "ShareLock").await.then_some(()))
+    eventually("the prompt is under way", async || deployment.holds_door(session, "ShareLock").await.then_some(()))
         .await;
     expect(&client, Method::DELETE, &format!("/messages/{a1}"), None, 409).await;
     let mut stream = asking.await.unwrap();

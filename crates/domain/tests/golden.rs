@@ -121,7 +121,7 @@ fn receipt() -> Receipt {
         }],
         dropped: vec![change.clone()],
         summarized: vec![Change { summary: Some(AnswerId::new(uuid(19))), ..change }],
-        converted: vec![Converted { what: "image".into(), message_id: Some(uuid(20)), why: "left out".into() }],
+        converted: vec![Converted::new("image", Some(uuid(20)), "left out")],
     }
 }
 
@@ -333,11 +333,16 @@ fn every_stored_event_is_readable_for_ever() {
                 model: Some(model()),
             },
             TurnEvent::StopRequested { answer_id },
-            TurnEvent::AnswerCompleted { answer_id, record: record(), finish: Finish { reason: "stop".into() } },
+            TurnEvent::AnswerCompleted { answer_id, record: record(), finish: Finish::new("stop") },
             TurnEvent::AnswerCompleted {
                 answer_id,
                 record: AttemptRecord { parts: parts(), key_id: Some(KeyId::new(uuid(5))), ..record() },
-                finish: Finish { reason: "tool_calls".into() },
+                finish: Finish::new("tool_calls"),
+            },
+            TurnEvent::AnswerCompleted {
+                answer_id,
+                record: record(),
+                finish: Finish { stop_sequence: Some("END".into()), ..Finish::new("stop") },
             },
             TurnEvent::AnswerFailed { answer_id, record: record(), error: error.clone() },
             TurnEvent::AnswerStopped { answer_id, record: record() },

@@ -13,13 +13,15 @@ pub enum Beside {
     /// Anybody: the command doesn't care.
     #[default]
     Anybody,
-    /// Others who add to it. Where the command depends on what was deleted, so many messages were.
+    /// Others who add to it. The session isn't deleted, and where it matters so many messages are.
     Others {
         /// Deleted messages; none where it doesn't matter.
         deletions: Option<u64>,
     },
-    /// Nobody who adds to it or deletes from it. There were so many messages.
-    Nobody {
+    /// Nobody who adds to it or deletes from it.
+    Nobody,
+    /// The same, and there are so many messages.
+    NobodySince {
         /// Prompts.
         prompts: u64,
         /// Answers.
@@ -41,7 +43,8 @@ impl Beside {
                 let deletions = statement.bind(deletions.map(count))?;
                 format!("ops.add_to_tree({session}, {deletions})")
             }
-            Self::Nobody { prompts, answers } => {
+            Self::Nobody => format!("ops.delete_from_tree({session}, NULL, NULL)"),
+            Self::NobodySince { prompts, answers } => {
                 let (prompts, answers) = (statement.bind(count(prompts))?, statement.bind(count(answers))?);
                 format!("ops.delete_from_tree({session}, {prompts}, {answers})")
             }

@@ -50,7 +50,7 @@ impl Talk {
             ..Prompt::default()
         };
         let record = AttemptRecord { attempt: 1, text: text.into(), ..AttemptRecord::empty(ModelRef::default()) };
-        let end = AnswerEnd::Completed(record, Finish { reason: "stop".into() });
+        let end = AnswerEnd::Completed(record, Finish::new("stop"));
         let reason = AttemptReason::First;
         for command in [
             TurnCommand::Post { prompt, answers: vec![NewAnswer { answer_id, request: AnswerRequest::default() }] },

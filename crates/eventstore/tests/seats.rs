@@ -102,7 +102,7 @@ impl Asked {
     async fn end(&self, store: &Store) -> Aftermath {
         let answer_id = self.answer;
         let record = AttemptRecord { attempt: 1, ..AttemptRecord::empty(ModelRef::default()) };
-        let end = AnswerEnd::Completed(record, Finish { reason: "stop".to_owned() });
+        let end = AnswerEnd::Completed(record, Finish::new("stop"));
         let end = TurnCommand::End { answer_id, end: end.into() };
         self.command(store, end, Effect::EndRun { answer_id, attempt: 1 }).await.unwrap()
     }

@@ -245,6 +245,8 @@ pub struct ProviderConfig {
     pub base_url: Option<Url>,
     /// Comma list of model names.
     pub models: String,
+    /// Those of them that see pictures. Where it isn't said, pictures are sent, and the host may refuse them.
+    pub vision: Option<String>,
     /// The operator's own key.
     #[serde(skip_serializing)]
     pub api_key: Option<String>,
@@ -257,6 +259,7 @@ impl std::fmt::Debug for ProviderConfig {
             .field("kind", &self.kind)
             .field("base_url", &self.base_url.as_ref().map(Url::as_str))
             .field("models", &self.models)
+            .field("vision", &self.vision)
             .field("api_key", &key)
             .finish()
     }

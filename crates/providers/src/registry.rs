@@ -90,7 +90,8 @@ impl Registry {
     /// Makes the adapters.
     ///
     /// # Errors
-    /// [`RegistryError`] for a declared provider without a base URL, or of an unknown kind.
+    /// [`RegistryError`] for a declared provider without a base URL, of an unknown kind, or with a seeing model that it
+    /// doesn't have.
     pub fn new(config: &Config, client: Client) -> Result<Self, RegistryError> {
         let mut providers = HashMap::new();
         let mut add = |name: &str, display_name: &str, kind: Kind, key_optional: bool, standard: &str| {
@@ -118,6 +119,12 @@ impl Registry {
             add(preset.name, preset.display_name, kind, preset.quirks.key_optional, preset.base_url)?;
         }
         let known = |name: &str| preset(name).is_some() || ["demo", "anthropic", "gemini"].contains(&name);
+        for (name, own) in &config.providers {
+            let is_declared = |seeing: &str| items(&own.models).any(|model| model == seeing);
+            if !own.vision.iter().flat_map(|list| items(list)).all(is_declared) {
+                return Err(RegistryError(name.clone(), "vision names a model that models doesn't"));
+            }
+        }
         for (name, own) in config.providers.iter().filter(|(name, _)| !known(name)) {
             let kind = own.kind.as_deref().ok_or_else(|| {
                 RegistryError(name.clone(), "it is not a known name, so it needs kind = \"compatible\"")
@@ -135,11 +142,12 @@ impl Registry {
     /// # Errors
     /// The curated file can't be read, which a test rules out.
     pub fn catalog(&self, config: &Config) -> Result<Catalog, serde_json::Error> {
-        let declared = config
-            .providers
-            .iter()
-            .filter(|(name, _)| self.providers.contains_key(*name))
-            .flat_map(|(provider, own)| items(&own.models).map(|name| Model::declared(provider, name)));
+        let declared = config.providers.iter().filter(|(name, _)| self.providers.contains_key(*name)).flat_map(
+            |(provider, own)| {
+                let sees = move |name: &str| own.vision.as_ref().map(|list| items(list).any(|seeing| seeing == name));
+                items(&own.models).map(move |name| Model { sees: sees(name), ..Model::declared(provider, name) })
+            },
+        );
         Catalog::new(|provider| self.providers.contains_key(provider), declared)
     }
 

@@ -137,6 +137,8 @@ impl Capabilities {
 pub enum FinishReason {
     /// It was done.
     Stop,
+    /// It came to a text that was to end it: to which one, where the provider says.
+    StopSequence(Option<String>),
     /// It reached the most tokens.
     Length,
     /// It wants tools called.
@@ -150,10 +152,15 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
+    /// Whether nothing kept it from ending.
+    pub const fn is_stop(&self) -> bool {
+        matches!(self, Self::Stop | Self::StopSequence(_))
+    }
+
     /// The word of the contract.
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Stop => "stop",
+            Self::Stop | Self::StopSequence(_) => "stop",
             Self::Length => "length",
             Self::ToolCalls => "tool_calls",
             Self::ContentFilter => "content_filter",
@@ -167,7 +174,8 @@ impl From<&str> for FinishReason {
     fn from(word: &str) -> Self {
         let word = word.to_ascii_lowercase();
         match word.as_str() {
-            "stop" | "eos" | "eos_token" | "end_turn" | "stop_sequence" | "completed" => Self::Stop,
+            "stop" | "eos" | "eos_token" | "end_turn" | "completed" => Self::Stop,
+            "stop_sequence" => Self::StopSequence(None),
             "length" | "max_tokens" | "model_length" | "max_output_tokens" | "model_context_window_exceeded" => {
                 Self::Length
             }

@@ -9,6 +9,7 @@ use std::sync::{
 use axum::{Json, Router, routing::post};
 use polyphony_domain::{
     catalog::Model,
+    content::{Media, MediaSource, Part},
     context::{Range, Thread},
     ids::{AnswerId, TurnId},
     session::Session,
@@ -130,6 +131,29 @@ async fn a_range_is_summarised_within_the_window_and_its_summary_is_used() {
     let large =
         contexts.fit(&talk.thread(99), &model("lab", 1_000_000), Options::default(), Uuid::nil()).await.unwrap();
     assert!(large.receipt.summarized.is_empty() && large.receipt.dropped.is_empty());
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_see_is_told_that_a_picture_was_there() {
+    let mut talk = Talk::of(3, |n| format!("{n} tea"));
+    for (id, turn) in &mut talk.turns {
+        let media = Media { media_type: "image/png".into(), source: MediaSource::Inline("QUJD".into()) };
+        let prompt = turn.prompt.as_mut().filter(|_| *id != turn_id(2));
+        prompt.into_iter().for_each(|prompt| prompt.parts.push(Part::Image { media: media.clone() }));
+    }
+    let contexts = Contexts::default();
+    let is_picture = |part: &Part| matches!(part, Part::Image { .. });
+    for (sees, shown) in [(None, 2), (Some(true), 2), (Some(false), 0)] {
+        let model = Model { sees, ..model("lab", 32_768) };
+        let fitted = contexts.fit(&talk.thread(2), &model, Options::default(), Uuid::nil()).await.unwrap();
+        let parts = fitted.conversation.messages.iter().flat_map(|message| &message.parts);
+        assert_eq!(parts.clone().filter(|part| is_picture(part)).count(), shown);
+        let told = parts.filter(|part| **part == Part::text("[A picture was left out here.]")).count();
+        assert_eq!(told, 2 - shown);
+        let said: Vec<(&str, u64)> = fitted.receipt.converted.iter().map(|it| (it.what.as_str(), it.count)).collect();
+        assert_eq!(said, if shown == 0 { vec![("image", 2)] } else { vec![] });
+        assert_eq!(fitted.receipt.used > 3_200, shown > 0, "{}", fitted.receipt.used);
+    }
 }
 
 /// A host that counts tokens as Anthropic does: one for each `tokens`-th byte of the messages.

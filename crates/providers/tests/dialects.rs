@@ -156,6 +156,21 @@ fn json_instead_of_a_stream_is_understood() {
 }
 
 #[test]
+fn the_text_that_ended_an_answer_is_known_where_the_host_says_it() {
+    for (field, reason) in [
+        (r#""stop_reason":"END""#, FinishReason::StopSequence(Some("END".to_owned()))),
+        (r#""matched_stop":"END""#, FinishReason::StopSequence(Some("END".to_owned()))),
+        // The model's own end is no text.
+        (r#""stop_reason":null"#, FinishReason::Stop),
+        (r#""matched_stop":151645"#, FinishReason::Stop),
+        (r#""stop_reason":{"a":[]}"#, FinishReason::Stop),
+    ] {
+        let stopped = format!(r#"data: {{"choices":[{{"index":0,"delta":{{}},"finish_reason":"stop",{field}}}]}}"#);
+        assert_eq!(end(&stream(&[HELLO, &stopped])), Ok(reason), "{field}");
+    }
+}
+
+#[test]
 fn stop_after_tool_calls_means_tool_calls() {
     let call = r#"data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"a","function":{"name":"f","arguments":""}}]}}]}"#;
     let events = stream(&[call, STOP]);

@@ -133,13 +133,16 @@ fn anthropics_blocks_may_lack_or_repeat_their_index() {
 fn anthropics_reasons_and_errors_have_their_kind() {
     for (word, reason) in [
         ("end_turn", FinishReason::Stop),
-        ("stop_sequence", FinishReason::Stop),
+        ("stop_sequence", FinishReason::StopSequence(None)),
         ("max_tokens", FinishReason::Length),
         ("model_context_window_exceeded", FinishReason::Length),
         ("refusal", FinishReason::Refusal),
     ] {
         assert_eq!(end(&stream(anthropic::converter(), &[START, HELLO, &ended(word), STOP])), Ok(reason));
     }
+    let by_text = r#"{"type":"message_delta","delta":{"stop_reason":"stop_sequence","stop_sequence":"END"}}"#;
+    let by_text = end(&stream(anthropic::converter(), &[START, HELLO, by_text, STOP]));
+    assert_eq!(by_text, Ok(FinishReason::StopSequence(Some("END".to_owned()))));
     let stopped = ended("end_turn");
     for cut in [&[][..], &[START], &[START, HELLO], &[START, HELLO, &stopped]] {
         assert_eq!(end(&stream(anthropic::converter(), cut)), Err(ErrorKind::Interrupted));

@@ -45,6 +45,8 @@ pub(super) async fn answer(State(asked): State<Asked>, Json(body): Json<Value>) 
     let valid = blocks.all(is_ours);
     let answered = messages.last().is_some_and(|last| last["content"][0]["type"] == "tool_result");
     let tool = body["tools"][0]["name"].as_str().filter(|_| !answered).map(str::to_owned);
+    let stops = body["stop_sequences"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let stop = stops.filter_map(|stop| Some((SAYS.find(stop)?, stop.to_owned()))).min();
     asked.lock().unwrap().push(body);
     if !valid {
         let error = json!({"type": "invalid_request_error", "message": "Invalid `signature` in `thinking` block"});
@@ -59,16 +61,21 @@ pub(super) async fn answer(State(asked): State<Asked>, Json(body): Json<Value>) 
         json!({"type": "thinking_delta", "thinking": rest}),
         json!({"type": "signature_delta", "signature": SIGNATURE}),
     ];
+    let text = stop.as_ref().map_or(SAYS, |(end, _)| &SAYS[..*end]);
     let mut said = event(&json!({"type": "message_start", "message": message}));
     said += &block(0, &json!({"type": "thinking", "thinking": "", "signature": ""}), &thinking);
     said += &block(1, &json!({"type": "redacted_thinking", "data": REDACTED}), &[]);
-    said += &block(2, &json!({"type": "text", "text": ""}), &[json!({"type": "text_delta", "text": SAYS})]);
+    said += &block(2, &json!({"type": "text", "text": ""}), &[json!({"type": "text_delta", "text": text})]);
     if let Some(name) = &tool {
         let input = json!({"type": "input_json_delta", "partial_json": "{\"city\": \"Köln\"}"});
         said += &block(3, &json!({"type": "tool_use", "id": "toolu_1", "name": name, "input": {}}), &[input]);
     }
-    let reason = if tool.is_some() { "tool_use" } else { "end_turn" };
-    said += &event(&json!({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {"output_tokens": 5}}));
+    let delta = match (tool, stop) {
+        (Some(_), _) => json!({"stop_reason": "tool_use", "stop_sequence": null}),
+        (None, Some((_, stop))) => json!({"stop_reason": "stop_sequence", "stop_sequence": stop}),
+        (None, None) => json!({"stop_reason": "end_turn", "stop_sequence": null}),
+    };
+    said += &event(&json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 5}}));
     said += &event(&json!({"type": "message_stop"}));
     ([(header::CONTENT_TYPE, "text/event-stream")], said).into_response()
 }

@@ -106,6 +106,59 @@ async fn what_is_wrong_is_refused_in_the_callers_words_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_call_that_comes_while_its_session_or_what_it_follows_is_deleted_is_refused() {
+    let deployment = Deployment::new(&[]).await;
+    for deletes_session in [true, false] {
+        // The second command on a session is the deletion: it dawdles before it is there for others to see.
+        let slow = "store.before_commit.session=sleep:2000@2*1";
+        let all = deployment.start_with("all", "POLYPHONY_FAILPOINTS", slow).await;
+        let (person, token) = person(&all.url()).await;
+        let session = person.session("demo/demo").await;
+        let hi = json!([{"role": "user", "content": "hi"}]);
+        let call = |path: &str, body: Value| {
+            let request = token.request(Method::POST, path).header("x-session-id", session.to_string()).json(&body);
+            async move { read(request.send().await.unwrap()).await }
+        };
+        let (status, first) = call("/v1/responses", json!({"model": "demo/demo", "input": "hi"})).await;
+        assert_eq!(status, 200, "{first}");
+        let first = first["id"].as_str().unwrap();
+        let answer = first.strip_prefix("resp_").unwrap();
+        eventually("the turn is listed", async || {
+            person.thread(session, true).await.iter().any(|id| id.replace('-', "") == answer).then_some(())
+        })
+        .await;
+        let path =
+            if deletes_session { format!("/sessions/{session}") } else { format!("/messages/{}", dashed(answer)) };
+        let deleting = {
+            let person = person.clone();
+            tokio::spawn(async move { person.call(Method::DELETE, &path, None).await.0 })
+        };
+        eventually("the deletion is under way", async || {
+            deployment.holds_door(session, "ExclusiveLock").await.then_some(())
+        })
+        .await;
+        let before = deployment.count("SELECT count(*) FROM events").await;
+        let next = json!({"model": "demo/demo", "input": "go on", "previous_response_id": first});
+        let ((a, chat), (b, response), (c, message)) = tokio::join!(
+            call("/v1/chat/completions", json!({"model": "demo/demo", "messages": hi})),
+            call("/v1/responses", next),
+            call("/v1/messages", json!({"model": "demo/demo", "messages": hi, "max_tokens": 1000})),
+        );
+        assert_eq!(deleting.await.unwrap(), 204);
+        assert_eq!([a, b, c], [StatusCode::CONFLICT; 3], "{chat} {response} {message}");
+        assert_eq!((&chat["error"]["code"], &response["error"]["code"]), (&json!("conflict"), &json!("conflict")));
+        assert_eq!(message["type"], "error");
+        // The deletion, and nothing else.
+        assert_eq!(deployment.count("SELECT count(*) FROM events").await, before + 1);
+    }
+}
+
+/// An id as the rest of the interface writes it.
+fn dashed(id: &str) -> String {
+    id.parse::<uuid::Uuid>().unwrap().to_string()
+}
+
+#[tokio::test]
 async fn a_key_finds_the_same_answer_on_every_path_and_a_failure_under_it_is_not_tried_again() {
     let peer = Peer::start().await;
     let deployment = Deployment::with_peer(&peer).await;

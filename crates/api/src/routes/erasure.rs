@@ -10,7 +10,7 @@ use polyphony_domain::{
     ids::{AccountId, SessionId},
     session::{Session as Aggregate, SessionCommand},
 };
-use polyphony_eventstore::{Effect, Root, load::AnswerPlace};
+use polyphony_eventstore::{Beside, Effect, Root, load::AnswerPlace};
 use polyphony_platform::password;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -50,6 +50,8 @@ async fn delete_session(
         .store
         .command::<Aggregate>(origin.context(owner_id), Root::Existing(session_id.as_uuid()))
         .effects(move |_, _| vec![Effect::DeleteSession { session_id, owner_id }])
+        // Whoever asks at the same time has asked before it, and is stopped, or is refused.
+        .beside(Beside::Nobody)
         .run(session_id.as_uuid(), SessionCommand::Delete(true))
         .await?;
     // Nobody will read what is still in the making.

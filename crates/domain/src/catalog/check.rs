@@ -28,9 +28,13 @@ pub fn highest_temperature(provider: &str) -> f32 {
 }
 
 impl Model {
-    /// Whether the model has a capability. Of a declared model nothing is known, so it isn't said to lack any.
+    /// Whether the model has a capability. Of a declared model only what the declaration says is known, so it isn't said to
+    /// lack any other.
     pub fn can(&self, capability: &str) -> bool {
-        self.is_declared || self.capabilities.iter().any(|own| own == capability)
+        match (capability, self.sees) {
+            ("vision", Some(sees)) => sees,
+            _ => self.is_declared || self.capabilities.iter().any(|own| own == capability),
+        }
     }
 
     /// Whether the model can take what is asked and what the prompt brings along; else every field that is wrong.
@@ -114,7 +118,9 @@ mod tests {
     };
 
     fn fields(slug: &str, request: &AnswerRequest, prompt: &[Part]) -> Vec<&'static str> {
-        let catalog = Catalog::new(|_| true, [Model::declared("lab", "own")]).unwrap();
+        let own = |name: &str, sees| Model { sees, ..Model::declared("lab", name) };
+        let declared = [own("own", None), own("seer", Some(true)), own("blind", Some(false))];
+        let catalog = Catalog::new(|_| true, declared).unwrap();
         let checked = catalog.resolve(slug).unwrap().check(request, prompt);
         checked.err().unwrap_or_default().into_iter().map(|unfit| unfit.field).collect()
     }
@@ -134,6 +140,8 @@ mod tests {
         assert_eq!(fields("demo/demo", &tools, &[]), ["tools"]);
         // What a declared model can do is its host's to say.
         assert!(fields("lab/own", &tools, &image).is_empty());
+        assert!(fields("lab/seer", &tools, &image).is_empty());
+        assert_eq!(fields("lab/blind", &tools, &image), ["attachments"]);
         let effort = |word: &str| request(Params { reasoning_effort: Some(word.into()), ..Params::default() });
         assert_eq!(fields("gpt-4.1", &effort("high"), &[]), ["params.reasoning_effort"]);
         assert!(fields("gpt-4.1", &effort("none"), &[]).is_empty());

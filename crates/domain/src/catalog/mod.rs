@@ -60,6 +60,9 @@ pub struct Model {
     /// Only its name is known: what it can do is its host's to say.
     #[serde(skip)]
     pub is_declared: bool,
+    /// Whether it sees, where a declaration says so.
+    #[serde(skip)]
+    pub sees: Option<bool>,
 }
 
 impl Model {
@@ -78,6 +81,7 @@ impl Model {
             fixed_sampling: false,
             retires_on: None,
             is_declared: true,
+            sees: None,
         }
     }
 
@@ -142,6 +146,9 @@ impl Catalog {
         let mut catalog = Self::default();
         for mut model in curated.into_iter().filter(|model| is_served(&model.provider)).chain(declared) {
             model.id = model_id(&model.provider, &model.name);
+            if model.sees == Some(true) {
+                model.capabilities.push("vision".to_owned());
+            }
             catalog.add(model);
         }
         Ok(catalog)

@@ -61,9 +61,8 @@ pub(super) fn of_answer(answer: AnswerId, record: &AttemptRecord) -> Vec<Message
     let tools_ran = kept.iter().any(|part| matches!(part, Part::ToolResult(_)));
     let is_reasoning = |part: &&&Part| matches!(part, Part::Reasoning { .. });
     let mut said: Vec<Part> = Vec::new();
-    // Reasoning goes back where a call of a tool depends on it; the adapter decides what its provider takes.
-    let calls = kept.iter().any(|part| matches!(part, Part::ToolCall(_)));
-    if let Some(text) = record.reasoning.as_ref().filter(|text| calls && speaks(text))
+    // The adapter decides whether its provider takes it back, and says so where it doesn't.
+    if let Some(text) = record.reasoning.as_ref().filter(|text| speaks(text))
         && !kept.iter().any(|part| is_reasoning(&part))
     {
         said.push(Part::Reasoning { text: text.clone(), opaque: None });

@@ -11,7 +11,7 @@ use crate::{content::Role, ids::AnswerId};
 const LISTED: usize = 64;
 /// Most ranges of one kind of change; the rest is added to the last one.
 const MOST_CHANGES: usize = 32;
-/// Most conversions that are listed.
+/// Most conversions that are listed; the same one of several messages is one line.
 const MOST_CONVERTED: usize = 64;
 
 /// A part of a request.
@@ -57,15 +57,37 @@ pub struct Change {
 }
 
 /// Something that was changed for the model's dialect.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Converted {
     /// What, for example `image` or `reasoning`.
     pub what: String,
-    /// The message.
+    /// The message; the first one, where it is several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<Uuid>,
+    /// The last one, where it is several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_message_id: Option<Uuid>,
+    /// Of how many messages.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub count: u64,
     /// Why, and what became of it.
     pub why: String,
+}
+
+const fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_one(count: &u64) -> bool {
+    *count == 1
+}
+
+impl Converted {
+    /// One message's, or the whole request's.
+    pub fn new(what: impl Into<String>, message_id: Option<Uuid>, why: impl Into<String>) -> Self {
+        Self { what: what.into(), message_id, last_message_id: None, count: 1, why: why.into() }
+    }
 }
 
 /// What an attempt was shown.
@@ -137,13 +159,13 @@ impl Receipt {
         };
         receipt.list_parts(thread, &shown);
         receipt.list_changes(thread, &shown);
-        let converted = thread.mended.iter().map(|mended| Converted {
-            what: if mended.is_call { "tool_call" } else { "tool_result" }.to_owned(),
-            message_id: mended.message_id,
-            why: if mended.is_call { "left out: nobody answered it" } else { "sent as text: no call asked for it" }
-                .to_owned(),
-        });
-        receipt.convert(converted);
+        receipt.convert(thread.mended.iter().map(|mended| {
+            let (what, why) = match mended.is_call {
+                true => ("tool_call", "left out: nobody answered it"),
+                false => ("tool_result", "sent as text: no call asked for it"),
+            };
+            Converted::new(what, mended.message_id, why)
+        }));
         receipt
     }
 
@@ -152,10 +174,17 @@ impl Receipt {
         self.dropped.iter().any(|change| change.what == "message")
     }
 
-    /// Notes conversions, as far as there is room.
+    /// Notes conversions, oldest message first: what became of several messages for the same reason is said once.
     pub fn convert(&mut self, converted: impl IntoIterator<Item = Converted>) {
-        let room = MOST_CONVERTED.saturating_sub(self.converted.len());
-        self.converted.extend(converted.into_iter().take(room));
+        for new in converted {
+            let same = self.converted.iter_mut().find(|old| old.what == new.what && old.why == new.why);
+            if let Some(same) = same {
+                same.last_message_id = new.last_message_id.or(new.message_id);
+                same.count += new.count;
+            } else if self.converted.len() < MOST_CONVERTED {
+                self.converted.push(new);
+            }
+        }
     }
 
     fn list_parts(&mut self, thread: &Thread, shown: &Shown<'_>) {

@@ -4,6 +4,8 @@ use crate::content::{MediaSource, Message, Part, Tool};
 
 /// Tokens of a picture, whatever its size: providers count 85 to about 1,600.
 const PICTURE: u64 = 1_600;
+/// Tokens of the words that stand for a picture which was left out.
+const LEFT_OUT: u64 = 10;
 /// Bytes of a binary document for a token. A page of PDF has some tens of kilobytes and about 2,000 tokens.
 const DOCUMENT_BYTES: u64 = 25;
 
@@ -18,13 +20,16 @@ pub struct Texts<'a> {
     pub flat: u64,
 }
 
-/// What of a message costs tokens at a provider. Reasoning only goes back to the provider that it came from.
-pub fn texts_of<'a>(message: &'a Message, provider: &str) -> Texts<'a> {
+/// What of a message costs tokens at a provider. Reasoning only goes back to the provider that it came from, and only
+/// where it is signed or a call of a tool depends on it. Pictures only go to models that see.
+pub fn texts_of<'a>(message: &'a Message, provider: &str, sees: bool) -> Texts<'a> {
     let mut all = Texts::default();
+    let is_own = message.provider.as_deref() == Some(provider);
+    let calls = message.parts.iter().any(|part| matches!(part, Part::ToolCall(_)));
     for part in &message.parts {
         match part {
             Part::Text { text } | Part::Refusal { text } => all.texts.push(text.as_str()),
-            Part::Image { .. } => all.flat += PICTURE,
+            Part::Image { .. } => all.flat += if sees { PICTURE } else { LEFT_OUT },
             Part::File { name, media } => {
                 all.texts.push(name.as_str());
                 match &media.source {
@@ -37,7 +42,7 @@ pub fn texts_of<'a>(message: &'a Message, provider: &str) -> Texts<'a> {
                 }
             }
             Part::Reasoning { text, opaque } => {
-                if message.provider.as_deref() == Some(provider) {
+                if is_own && (calls || opaque.is_some()) {
                     all.texts.push(text.as_str());
                     all.flat += opaque.as_ref().map_or(0, |opaque| opaque.as_str().len() as u64 / 4);
                 }

@@ -79,7 +79,7 @@ fn texts(conversation: &Conversation) -> Vec<String> {
 fn pieces(thread: &Thread) -> Vec<Piece> {
     let exchanges = thread.exchanges();
     let piece = |(entry, exchange): (&Entry, &usize)| {
-        let texts = texts_of(&entry.message, "openai");
+        let texts = texts_of(&entry.message, "openai", true);
         let tool_output = texts.tool_output.iter().map(|text| text.len() as u64).sum();
         let tokens = texts.texts.iter().map(|text| text.len() as u64).sum::<u64>() + tool_output;
         let answers_previous = entry.message.parts.iter().any(|part| matches!(part, Part::ToolResult(_)));

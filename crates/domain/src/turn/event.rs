@@ -132,6 +132,17 @@ impl AttemptRecord {
 pub struct Finish {
     /// `stop`, `length`, `tool_calls`, `content_filter`, `refusal` or the provider's own word.
     pub reason: String,
+    /// The text that was to end it, and did. None where the provider doesn't say that one did, empty where it doesn't say
+    /// which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_sequence: Option<Personal>,
+}
+
+impl Finish {
+    /// For this reason.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), stop_sequence: None }
+    }
 }
 
 /// Why an answer failed.

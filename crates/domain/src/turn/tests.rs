@@ -40,12 +40,12 @@ fn record(attempt: u32) -> AttemptRecord {
 }
 
 fn complete(attempt: u32) -> TurnCommand {
-    let end = AnswerEnd::Completed(record(attempt), Finish { reason: "stop".into() });
+    let end = AnswerEnd::Completed(record(attempt), Finish::new("stop"));
     TurnCommand::End { answer_id: answer_id(), end: Box::new(end) }
 }
 
 fn completed(attempt: u32) -> TurnEvent {
-    let finish = Finish { reason: "stop".into() };
+    let finish = Finish::new("stop");
     TurnEvent::AnswerCompleted { answer_id: answer_id(), record: record(attempt), finish }
 }
 
@@ -174,7 +174,7 @@ fn ended(n: u128, name: &str, text: &str) -> TurnEvent {
     let error = ErrorRecord { code: "PROVIDER_ERROR".into(), message: "down".into(), retryable: true };
     match text {
         "" => TurnEvent::AnswerFailed { answer_id: lane(n), record, error },
-        _ => TurnEvent::AnswerCompleted { answer_id: lane(n), record, finish: Finish { reason: "stop".into() } },
+        _ => TurnEvent::AnswerCompleted { answer_id: lane(n), record, finish: Finish::new("stop") },
     }
 }
 

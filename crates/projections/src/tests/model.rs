@@ -59,7 +59,7 @@ fn log() -> impl Strategy<Value = Vec<TypedEvent>> {
                     model: None,
                 }),
                 6 => of_turn(TurnEvent::StopRequested { answer_id }),
-                7 => of_turn(TurnEvent::AnswerCompleted { answer_id, record, finish: Finish { reason: text } }),
+                7 => of_turn(TurnEvent::AnswerCompleted { answer_id, record, finish: Finish::new(text) }),
                 8 => of_turn(TurnEvent::AnswerFailed { answer_id, record, error }),
                 9 => of_turn(TurnEvent::AttemptFailed { answer_id, record, error }),
                 10 => of_session(SessionEvent::SessionArchived {}),

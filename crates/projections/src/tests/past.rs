@@ -51,7 +51,7 @@ async fn a_view_as_it_was_is_the_view_that_was_there() {
             writer.start(&asked, answer, 1).await;
             seen.push(look(&stack, &writer, session).await);
             let end = if (round + index) % 2 == 0 {
-                AnswerEnd::Completed(record(1, &format!("answer {round}.{index} \0")), Finish { reason: "stop".into() })
+                AnswerEnd::Completed(record(1, &format!("answer {round}.{index} \0")), Finish::new("stop"))
             } else {
                 AnswerEnd::Stopped(record(1, "so f"))
             };

@@ -103,7 +103,7 @@ impl Writer {
     pub(super) async fn answer(&self, asked: &Asked, index: usize, text: &str) -> AnswerId {
         let answer = asked.answers[index];
         self.start(asked, answer, 1).await;
-        self.end(asked, answer, AnswerEnd::Completed(record(1, text), Finish { reason: "stop".into() })).await;
+        self.end(asked, answer, AnswerEnd::Completed(record(1, text), Finish::new("stop"))).await;
         answer
     }
 
@@ -118,7 +118,7 @@ impl Writer {
         let end = match seed % 3 {
             0 => AnswerEnd::Failed(record(2, ""), error.clone()),
             1 => AnswerEnd::Interrupted(record(2, "par"), error),
-            _ => AnswerEnd::Completed(record(2, "with U+0000: \0"), Finish { reason: "length".into() }),
+            _ => AnswerEnd::Completed(record(2, "with U+0000: \0"), Finish::new("length")),
         };
         self.end(&first, first.answers[1], end).await;
         self.rename(session, &format!("title {seed}")).await;

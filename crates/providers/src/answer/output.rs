@@ -81,7 +81,7 @@ impl Output {
     /// Adds what was held back until the answer is complete. Where it calls tools, a mere stop means that.
     pub(crate) fn release(&mut self, held: Vec<Part>) {
         let calls = held.iter().any(|part| matches!(part, Part::ToolCall(_)));
-        if calls && self.finish == Some(FinishReason::Stop) {
+        if calls && self.finish.as_ref().is_some_and(FinishReason::is_stop) {
             self.finish = Some(FinishReason::ToolCalls);
         }
         for part in held {

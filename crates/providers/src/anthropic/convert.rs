@@ -144,7 +144,12 @@ impl Messages {
     fn ended(message: &Value, out: &mut Output) {
         match text(message, "stop_reason") {
             "" => {}
-            reason => out.finish(FinishReason::from(reason)),
+            reason => out.finish(match FinishReason::from(reason) {
+                FinishReason::StopSequence(_) => {
+                    FinishReason::StopSequence(message["stop_sequence"].as_str().map(str::to_owned))
+                }
+                reason => reason,
+            }),
         }
     }
 

@@ -86,7 +86,14 @@ impl Chat {
             "" | "null" if whole && out.finished().is_none() => out.finish(FinishReason::Stop),
             "" | "null" => {}
             "error" | "network_error" | "insufficient_system_resource" => return Err(ErrorKind::Overloaded),
-            reason => out.finish(FinishReason::from(reason)),
+            reason => {
+                let stopped_by = [choice.stop_reason.text(), choice.matched_stop.text()];
+                let stopped_by = stopped_by.into_iter().find(|text| !text.is_empty());
+                out.finish(match (FinishReason::from(reason), stopped_by) {
+                    (reason, Some(text)) if reason.is_stop() => FinishReason::StopSequence(Some(text.to_owned())),
+                    (reason, _) => reason,
+                });
+            }
         }
         Ok(())
     }
@@ -153,7 +160,7 @@ impl Dialect for Chat {
         out.refusal(std::mem::take(&mut self.refusal));
         if complete && !self.tools.is_empty() {
             // Some hosts say "stop" after tool calls too.
-            if out.finished() == Some(&FinishReason::Stop) {
+            if out.finished().is_some_and(FinishReason::is_stop) {
                 out.finish(FinishReason::ToolCalls);
             }
             self.tools.finish(out);

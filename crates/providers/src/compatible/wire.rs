@@ -52,6 +52,12 @@ pub(super) struct Choice<'a> {
     pub(super) message: Option<Delta<'a>>,
     #[serde(borrow, default)]
     pub(super) finish_reason: Loose<'a>,
+    /// The text that ended it, as vLLM says it; a number where it was a token.
+    #[serde(borrow, default)]
+    pub(super) stop_reason: Loose<'a>,
+    /// The same, as SGLang says it.
+    #[serde(borrow, default)]
+    pub(super) matched_stop: Loose<'a>,
     /// Moonshot reports it inside the choice.
     #[serde(default)]
     pub(super) usage: Option<Value>,

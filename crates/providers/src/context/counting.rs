@@ -9,6 +9,7 @@ use std::{
 };
 
 use polyphony_domain::context::estimate;
+use polyphony_platform::failpoint;
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::tokens::{self, TokenCount};
@@ -113,10 +114,11 @@ impl Counter {
             left.insert(*at, (of_text.len(), 0));
             parts.extend(of_text.into_iter().map(|part| (*at, part)));
         }
-        let lane =
-            if parts.iter().map(|(_, part)| part.len()).sum::<usize>() <= BATCH { &self.quick } else { &self.patient };
+        let is_quick = parts.iter().map(|(_, part)| part.len()).sum::<usize>() <= BATCH;
+        let lane = if is_quick { &self.quick } else { &self.patient };
         for batch in batches(&parts) {
             let Ok(Ok(permit)) = tokio::time::timeout_at(deadline, lane.clone().acquire_owned()).await else { return };
+            failpoint!("context.count" of if is_quick { "quick" } else { "patient" });
             let owned: Vec<String> = batch.iter().map(|(_, part)| (*part).to_owned()).collect();
             let counting = tokio::task::spawn_blocking(move || {
                 // Held until it is done, also where nobody waits for it any more.

@@ -1,4 +1,5 @@
-//! What this process has learned about models: how far our counts are off, and what a provider refused as too long.
+//! What this process has learned about models: how far our counts are off, what a provider refused as too long, and which
+//! of its signatures it didn't take back.
 
 use std::{
     collections::HashMap,
@@ -9,10 +10,14 @@ use std::{
 use polyphony_domain::ids::ModelId;
 use uuid::Uuid;
 
-/// How long a refusal is remembered: a host may be given a larger window.
+use super::Signature;
+
+/// How long a refusal is remembered: a host may be given a larger window, a key its old secret.
 const REMEMBERED: Duration = Duration::from_secs(3600);
 /// Most models, and most pairs of model and key or account, that something is remembered of.
 const CAPACITY: usize = 4_096;
+/// Most signatures that are remembered, unless one conversation alone has more.
+const MOST_SIGNATURES: usize = 65_536;
 /// Bounds of a calibration, in thousandths.
 const BOUNDS: (u64, u64) = (500, 2_000);
 /// Requests below this teach nothing: frames outweigh texts.
@@ -20,6 +25,7 @@ const SMALLEST: u64 = 200;
 /// Less than this can't be taken away from: there is no conversation left.
 const LEAST: u64 = 64;
 
+type Refused = HashMap<(ModelId, Uuid, Signature), Instant>;
 type Limits = HashMap<(ModelId, Uuid), (u64, Instant)>;
 
 /// Lessons.
@@ -27,6 +33,7 @@ type Limits = HashMap<(ModelId, Uuid), (u64, Instant)>;
 pub(super) struct Learned {
     calibrations: Mutex<HashMap<ModelId, u64>>,
     limits: Mutex<Limits>,
+    signatures: Mutex<Refused>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -85,6 +92,23 @@ impl Learned {
         }
         limits.insert((model, whose), (limit, Instant::now()));
         true
+    }
+
+    /// A model didn't take these signatures back. Others, which it may have made since under the same key, are its own.
+    pub(super) fn refuse(&self, model: ModelId, whose: Uuid, signatures: &[Signature]) {
+        let mut refused = lock(&self.signatures);
+        if refused.len() + signatures.len() > MOST_SIGNATURES {
+            refused.retain(|_, since| since.elapsed() < REMEMBERED);
+        }
+        if refused.len() + signatures.len() > MOST_SIGNATURES {
+            refused.clear();
+        }
+        refused.extend(signatures.iter().map(|signature| ((model, whose, *signature), Instant::now())));
+    }
+
+    /// Whether it didn't take this one back lately.
+    pub(super) fn is_refused(&self, model: ModelId, whose: Uuid, signature: Signature) -> bool {
+        lock(&self.signatures).get(&(model, whose, signature)).is_some_and(|since| since.elapsed() < REMEMBERED)
     }
 }
 

@@ -6,6 +6,7 @@
 mod counting;
 mod exact;
 mod learned;
+mod signatures;
 
 use std::sync::Arc;
 
@@ -20,8 +21,9 @@ use polyphony_domain::{
 };
 use uuid::Uuid;
 
+pub use self::signatures::Signature;
 use self::{counting::Counter, learned::Learned};
-use crate::{Loss, LossKind, Options, tokens};
+use crate::{Loss, LossKind, Options, conversation::left_out, tokens};
 
 /// Tokens of the frame around a message.
 const FRAME: u64 = 4;
@@ -49,6 +51,13 @@ pub struct Fitted {
     pub tokens: Vec<u64>,
 }
 
+impl Fitted {
+    /// What a provider has signed or encrypted in it.
+    pub fn signatures(&self, provider: &str) -> Vec<Signature> {
+        signatures::of(&self.conversation, provider)
+    }
+}
+
 impl Contexts {
     /// Makes a thread fit a model. `whose` is the key that is used, or the account where there is none: what a provider
     /// refuses may depend on it, and one person's refusals are nobody else's.
@@ -70,11 +79,8 @@ impl Contexts {
         match options.params.max_tokens {
             Some(asked) if u64::from(asked) > most => {
                 options.params.max_tokens = Some(u32::try_from(most).unwrap_or(u32::MAX));
-                receipt.convert([Converted {
-                    what: "max_tokens".to_owned(),
-                    message_id: None,
-                    why: format!("lowered to {most}: more doesn't fit the window"),
-                }]);
+                let why = format!("lowered to {most}: more doesn't fit the window");
+                receipt.convert([Converted::new("max_tokens", None, why)]);
             }
             // An adapter that must name a number would name the model's largest.
             None if u64::from(model.max_output) > most && plan.used > window.length / 2 => {
@@ -83,7 +89,20 @@ impl Contexts {
             _ => {}
         }
         let tokens = sizes.pieces.iter().map(|piece| piece.tokens).collect();
-        Ok(Fitted { conversation: thread.shown(&plan), options, receipt, tokens })
+        let mut conversation = thread.shown(&plan);
+        let is_refused = |signature| self.0.learned.is_refused(model.id, whose, signature);
+        note_losses(&mut receipt, &signatures::leave_out(&mut conversation, &model.provider, is_refused));
+        if !model.can("vision") {
+            note_losses(&mut receipt, &drop_pictures(&mut conversation));
+        }
+        Ok(Fitted { conversation, options, receipt, tokens })
+    }
+
+    /// The provider refused what it, or another of its organisations, has signed: none of that is shown to it again for a
+    /// while. `false` where the conversation held nothing signed.
+    pub fn signatures_refused(&self, model: &Model, whose: Uuid, signatures: &[Signature]) -> bool {
+        self.0.learned.refuse(model.id, whose, signatures);
+        !signatures.is_empty()
     }
 
     /// The provider refused a request as too long: from now on less is sent. `false` when there is nothing to take away
@@ -105,9 +124,9 @@ impl Contexts {
     }
 
     async fn sizes(&self, thread: &Thread, model: &Model, options: &Options) -> Sizes {
-        let language = thread.language();
+        let (language, sees) = (thread.language(), model.can("vision"));
         let messages: Vec<Texts<'_>> =
-            thread.entries.iter().map(|entry| texts_of(&entry.message, &model.provider)).collect();
+            thread.entries.iter().map(|entry| texts_of(&entry.message, &model.provider, sees)).collect();
         let summaries: Vec<String> =
             thread.summaries.iter().map(|summary| language.summary(summary.text.as_str())).collect();
         let system = thread.system.as_ref().map(|system| system.as_str());
@@ -199,31 +218,22 @@ impl Sizes {
 
 /// What an adapter could not take over, for the receipt.
 pub fn note_losses(receipt: &mut Receipt, losses: &[Loss]) {
-    receipt.convert(losses.iter().map(|loss| Converted {
-        what: loss.kind.as_str().to_owned(),
-        message_id: loss.message_id,
-        why: loss.reason.chars().take(200).collect(),
+    receipt.convert(losses.iter().map(|loss| {
+        let why: String = loss.reason.chars().take(200).collect();
+        Converted::new(loss.kind.as_str(), loss.message_id, why)
     }));
 }
 
-/// Takes away what providers have signed or encrypted, since the provider didn't take it back. What is lost is said.
-pub fn unsign(conversation: &mut Conversation) -> Vec<Loss> {
+/// Takes away the pictures of earlier messages, for a model that can't see. What is lost is said, to the model too.
+fn drop_pictures(conversation: &mut Conversation) -> Vec<Loss> {
     let mut losses = Vec::new();
     for message in &mut conversation.messages {
-        let before = message.parts.len();
-        message.parts.retain(|part| !matches!(part, Part::Reasoning { opaque: Some(_), .. }));
-        let mut changed = message.parts.len() != before;
-        for part in &mut message.parts {
-            if let Part::ToolCall(call) = part {
-                changed |= call.opaque.take().is_some();
-            }
+        let mut seen = message.parts.iter_mut().filter(|part| matches!(part, Part::Image { .. })).peekable();
+        if seen.peek().is_some() {
+            losses.push(Loss::within(message.message_id, LossKind::Image, "a picture: the model can't see"));
         }
-        if changed {
-            let reason = "reasoning: the provider didn't take its own signature back";
-            losses.push(Loss::within(message.message_id, LossKind::Reasoning, reason));
-        }
+        seen.for_each(|part| *part = left_out("picture"));
     }
-    conversation.messages.retain(|message| !message.parts.is_empty());
     losses
 }
 

@@ -32,6 +32,11 @@ impl Files {
     }
 }
 
+/// What stands for something that is left out: the model is told too, or the words about it would puzzle it.
+pub(crate) fn left_out(what: &str) -> Part {
+    Part::text(format!("[A {what} was left out here.]"))
+}
+
 /// The part as the target takes it.
 pub(super) fn fit(
     part: &Part,
@@ -47,8 +52,7 @@ pub(super) fn fit(
     };
     let mut lost = |why: &str| {
         losses.say(Loss::within(message_id, kind, format!("a {what}: {why}")));
-        // The model is told too, or the words about it would puzzle it.
-        Some(Part::text(format!("[A {what} was left out here.]")))
+        Some(left_out(what))
     };
     if matches!(media.source, MediaSource::Stored(_)) {
         return lost("its bytes are not at hand");

@@ -8,7 +8,7 @@ use polyphony_domain::content::{Conversation, Message, Part, Role};
 use uuid::Uuid;
 
 pub(crate) use self::{
-    media::{Files, data_url},
+    media::{Files, data_url, left_out},
     tool_calls::{IdRule, NameRule},
 };
 use crate::{Loss, LossKind};
@@ -112,6 +112,9 @@ fn fit(message: &Message, target: &Target<'_>, losses: &mut Losses) -> Prompted 
                 (true, Echo::TextWithCalls) if calls_tools(message) => parts.push(part.clone()),
                 // The shown text of what is echoed with its signature.
                 (true, Echo::Signed) if message.parts.iter().any(is_signed) => {}
+                (true, Echo::TextWithCalls) => {
+                    lost(losses, LossKind::Reasoning, "reasoning: the provider takes it back with calls of tools only");
+                }
                 (true, _) => lost(losses, LossKind::Reasoning, "reasoning: the provider doesn't take it back"),
                 (false, _) => lost(losses, LossKind::Reasoning, "reasoning: another provider's"),
             },

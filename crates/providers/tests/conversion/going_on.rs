@@ -263,6 +263,9 @@ async fn ask(contexts: &Contexts, talk: &Talk, answers: &[&Made], to: &Side, win
             assert!(says(&format!("result {at} of turn {n}")), "{label}: a result is gone");
         }
         let signed = made.signed();
+        let thought = made.record.reasoning.as_ref().map_or("", |text| text.as_str()).trim();
+        let goes_back = says(thought) || signed.iter().any(|secret| says(secret));
+        assert!(goes_back || lost(LossKind::Reasoning), "{label}: that reasoning isn't shown is unsaid");
         if made.provider != to.adapter.provider() {
             assert!(signed.is_empty() || lost(LossKind::Reasoning), "{label}: lost reasoning is unsaid");
         } else if made.is_of(to) {

@@ -155,7 +155,8 @@ impl Worker<'_> {
                 continue;
             }
             failpoint!("worker.before_end_event");
-            let stored = self.store_end(&started, end(made.ended, record)).await?;
+            let stop = &started.answer.request.params.stop;
+            let stored = self.store_end(&started, end(made.ended, record, stop)).await?;
             failpoint!("worker.after_end_event");
             if let Some(answer) = stored {
                 self.announce(&answer, &mut emitter);
@@ -256,7 +257,7 @@ impl Worker<'_> {
         let whose = key_id.map_or_else(|| self.job().owner_id.as_uuid(), |key| key.as_uuid());
         let key = key.as_ref();
         let (log, turn) = (&started.log, self.job().turn_id);
-        let mut ask = Ask { log, turn, answer, model, whose, key, unsigned: false };
+        let ask = Ask { log, turn, answer, model, whose, key };
         let generation = Generation {
             adapter: &*adapter,
             key,
@@ -267,24 +268,28 @@ impl Worker<'_> {
         };
         let mut report = Report::default();
         for size in 1.. {
-            let Prepared { rendered, receipt, compaction } = match context::prepare(self.deps, &ask, &*adapter).await {
-                Ok(prepared) => prepared,
-                Err(error) => return Ok(Made::unsent(Ended::Failed(error))),
-            };
+            let Prepared { rendered, receipt, signatures, compaction } =
+                match context::prepare(self.deps, &ask, &*adapter).await {
+                    Ok(prepared) => prepared,
+                    Err(error) => return Ok(Made::unsent(Ended::Failed(error))),
+                };
             if mutated!("log_prompt") {
                 tracing::info!(body = %String::from_utf8_lossy(&rendered.body), "asking");
             }
             let ended = generation.run(&rendered, emitter, &mut report).await;
-            // Signatures are for one organisation and model; without them the conversation is still the same.
-            let unsigned = matches!(&ended, Ended::Failed(error) if error.kind == ErrorKind::SignatureRefused);
-            if unsigned && !ask.unsigned && emitter.is_untouched() {
-                ask.unsigned = true;
-                continue;
-            }
-            // What the provider finds too long is made shorter, while nothing was shown.
-            let is_too_long = matches!(&ended, Ended::Failed(error) if error.kind == ErrorKind::ContextTooLong);
-            let again = is_too_long && emitter.is_untouched() && size < context::MOST_SIZES;
-            if again && self.deps.contexts.refused(model, whose, &receipt) {
+            // While nothing was shown, what the provider finds too long is made shorter, and what it doesn't take back of
+            // its signatures is left out: they are for one organisation and model, and the rest is still the same.
+            let again = emitter.is_untouched() && size < context::MOST_SIZES;
+            let lessens = match &ended {
+                Ended::Failed(error) if error.kind == ErrorKind::ContextTooLong => {
+                    again && self.deps.contexts.refused(model, whose, &receipt)
+                }
+                Ended::Failed(error) if error.kind == ErrorKind::SignatureRefused => {
+                    again && self.deps.contexts.signatures_refused(model, whose, &signatures)
+                }
+                _ => false,
+            };
+            if lessens {
                 continue;
             }
             return Ok(Made { ended, report, context: Some(receipt), compaction, key_id });

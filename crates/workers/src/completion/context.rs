@@ -9,7 +9,7 @@ use polyphony_domain::{
 use polyphony_eventstore::load::SessionLog;
 use polyphony_providers::{
     Adapter, ErrorKind, Options, ProviderError, ProviderKey, Rendered,
-    context::{Fitted, fit_transcript, note_losses, unsign},
+    context::{Fitted, Signature, fit_transcript, note_losses},
 };
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -28,6 +28,8 @@ pub(super) struct Prepared {
     pub(super) rendered: Rendered,
     /// What it is made of.
     pub(super) receipt: Receipt,
+    /// What it holds of signatures, which its provider may refuse.
+    pub(super) signatures: Vec<Signature>,
     /// What should be summarised for the turns after this one, since there was no room for it.
     pub(super) compaction: Option<Range>,
 }
@@ -46,8 +48,6 @@ pub(super) struct Ask<'a> {
     pub(super) whose: Uuid,
     /// That key.
     pub(super) key: Option<&'a ProviderKey>,
-    /// The provider has refused its own signatures: they aren't shown to it again.
-    pub(super) unsigned: bool,
 }
 
 /// Prepares the request for an answer.
@@ -55,7 +55,7 @@ pub(super) struct Ask<'a> {
 /// # Errors
 /// [`ErrorKind::ContextTooLong`] when not even the system prompt, the pinned messages and the last prompt fit.
 pub(super) async fn prepare(deps: &Deps, ask: &Ask<'_>, adapter: &dyn Adapter) -> Result<Prepared, ProviderError> {
-    let Ask { log, turn, answer, model, whose, key, unsigned } = *ask;
+    let Ask { log, turn, answer, model, whose, key } = *ask;
     let options = options(answer, model);
     let history = log.history();
     let prompt = history.turn(turn).and_then(|turn| turn.prompt.as_ref());
@@ -70,17 +70,15 @@ pub(super) async fn prepare(deps: &Deps, ask: &Ask<'_>, adapter: &dyn Adapter) -
             (deps.contexts.fit_exactly(&thread, model, options, whose, (adapter, key)).await, Some(thread))
         }
     };
-    let Fitted { mut conversation, options, mut receipt, tokens } =
-        fitted.map_err(|_| ProviderError::of(ErrorKind::ContextTooLong))?;
-    if unsigned {
-        note_losses(&mut receipt, &unsign(&mut conversation));
-    }
+    let fitted = fitted.map_err(|_| ProviderError::of(ErrorKind::ContextTooLong))?;
+    let signatures = fitted.signatures(&model.provider);
+    let Fitted { conversation, options, mut receipt, tokens } = fitted;
     let rendered = adapter.render(&conversation, &options);
     receipt.request_hash = Sha256::digest(&rendered.body).iter().map(|byte| format!("{byte:02x}")).collect();
     note_losses(&mut receipt, &rendered.losses);
     let thread = thread.filter(|_| receipt.lacks_room());
     let compaction = thread.and_then(|thread| thread.range_to_summarise(&tokens, receipt.budget / KEPT));
-    Ok(Prepared { rendered, receipt, compaction })
+    Ok(Prepared { rendered, receipt, signatures, compaction })
 }
 
 /// The conversation that an answer is made from, with what its purpose adds to the prompt.

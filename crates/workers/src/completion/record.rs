@@ -6,9 +6,10 @@ use chrono::Utc;
 use polyphony_domain::{
     context::{Range, Receipt},
     ids::KeyId,
+    personal::Personal,
     turn::{AnswerEnd, AttemptRecord, ErrorRecord, Finish, Timings, UsageRecord},
 };
-use polyphony_providers::{ErrorKind, ProviderError, Usage, tokens};
+use polyphony_providers::{ErrorKind, FinishReason, ProviderError, Usage, tokens};
 
 use super::{
     attempt::{Started, Worker},
@@ -112,10 +113,13 @@ async fn counted(reported: Usage, sent: u64, provider: &str, shown: &Shown) -> U
     usage
 }
 
-/// How an answer ends with this attempt.
-pub(super) fn end(ended: Ended, record: AttemptRecord) -> AnswerEnd {
+/// How an answer ends with this attempt; `stop` are the texts that were to end it.
+pub(super) fn end(ended: Ended, record: AttemptRecord, stop: &[String]) -> AnswerEnd {
     match ended {
-        Ended::Finished(reason) => AnswerEnd::Completed(record, Finish { reason: reason.as_str().to_owned() }),
+        Ended::Finished(reason) => {
+            let stop_sequence = stopped_by(&reason, stop).map(Personal::from);
+            AnswerEnd::Completed(record, Finish { stop_sequence, ..Finish::new(reason.as_str()) })
+        }
         Ended::Failed(error) => {
             let has_text = !record.text.as_str().is_empty();
             let described = describe(&error);
@@ -126,6 +130,17 @@ pub(super) fn end(ended: Ended, record: AttemptRecord) -> AnswerEnd {
             }
         }
         Ended::Stopped | Ended::Lost | Ended::HandOver => AnswerEnd::Stopped(record),
+    }
+}
+
+/// The text that ended an answer, of those that were to; empty where the provider doesn't say which.
+fn stopped_by(reason: &FinishReason, stop: &[String]) -> Option<String> {
+    match (reason, stop) {
+        (FinishReason::StopSequence(Some(said)), _) if stop.contains(said) => Some(said.clone()),
+        (FinishReason::StopSequence(_), [only]) => Some(only.clone()),
+        // What nobody asked for is the host's own end.
+        (FinishReason::StopSequence(_), [_, _, ..]) => Some(String::new()),
+        _ => None,
     }
 }
 
@@ -163,6 +178,21 @@ mod tests {
         let usage = counted(Usage { input: 5, ..Usage::default() }, 9, "anthropic", &shown("")).await;
         assert_eq!((usage.input, usage.output, usage.estimated), (5, 0, false));
         assert_eq!(counted(Usage::default(), 9, "demo", &shown("hello")).await.raw, "");
+    }
+
+    #[test]
+    fn only_a_text_that_was_asked_for_has_ended_an_answer() {
+        let asked = ["a".to_owned(), "b".to_owned()];
+        let by = |said: Option<&str>, stop: &[String]| {
+            stopped_by(&FinishReason::StopSequence(said.map(str::to_owned)), stop)
+        };
+        assert_eq!(by(Some("b"), &asked).as_deref(), Some("b"));
+        assert_eq!(by(None, &asked[..1]).as_deref(), Some("a"));
+        // One of them, but nobody knows which.
+        assert_eq!(by(None, &asked).as_deref(), Some(""));
+        assert_eq!(by(Some("c"), &asked).as_deref(), Some(""));
+        assert_eq!(by(Some("c"), &[]), None);
+        assert_eq!(stopped_by(&FinishReason::Stop, &asked), None);
     }
 
     #[test]

@@ -219,9 +219,9 @@ async fn a_provider_that_refuses_its_own_signatures_is_asked_without_them() {
         provider: Some("openai".into()),
         ..Message::text(Role::Assistant, "")
     };
-    let given = Conversation { system: None, messages: vec![Message::text(Role::User, "Tea or coffee?"), said] };
-    let prompt = || {
-        let given = serde_json::to_string(&given).unwrap().into();
+    let mut given = Conversation { system: None, messages: vec![Message::text(Role::User, "Tea or coffee?"), said] };
+    let prompt = |given: &Conversation| {
+        let given = serde_json::to_string(given).unwrap().into();
         Prompt { content: "Why?".into(), given: Some(given), ..Prompt::default() }
     };
     let refusal = r#"{"error":{"message":"The encrypted content gAAA could not be verified. Reason: Encrypted content organization_id did not match the target organization.","type":"invalid_request_error","code":"invalid_encrypted_content"}}"#;
@@ -229,7 +229,7 @@ async fn a_provider_that_refuses_its_own_signatures_is_asked_without_them() {
         data: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\"output\":[]}}\n\n";
     let key = "another-organisations";
     other.will(key, [Reply::Status(400, &[], refusal), Reply::Raw("text/event-stream", answer.to_owned())]);
-    let answered = stack.ask_about(&person, "openai/gpt-5.4", &[], Params::default(), prompt()).await;
+    let answered = stack.ask_about(&person, "openai/gpt-5.4", &[], Params::default(), prompt(&given)).await;
     assert_eq!((answered.text(), answered.answer.attempt, answered.restarts.len()), ("It is warm.", 1, 0));
     let seen: Vec<String> = other.seen().iter().map(|seen| seen.body.to_string()).collect();
     assert_eq!(seen.iter().map(|body| body.contains("ENCRYPTED")).collect::<Vec<_>>(), [true, false]);
@@ -237,9 +237,25 @@ async fn a_provider_that_refuses_its_own_signatures_is_asked_without_them() {
     let receipt = answered.answer.record.unwrap().context.unwrap();
     assert!(receipt.converted.iter().any(|converted| converted.why.contains("its own signature")), "{receipt:?}");
     // Refused without any, it is an error like others.
-    other.will(key, [Reply::Status(400, &[], refusal), Reply::Status(400, &[], refusal)]);
-    let refused = stack.ask_about(&person, "openai/gpt-5.4", &[], Params::default(), prompt()).await;
-    assert_eq!((refused.code(), other.seen().len()), ("PROVIDER_ERROR", 4));
+    other.will(key, [Reply::Status(400, &[], refusal)]);
+    let refused = stack.ask_about(&person, "openai/gpt-5.4", &[], Params::default(), prompt(&given)).await;
+    assert_eq!((refused.code(), other.seen().len()), ("PROVIDER_ERROR", 3));
+    // The next turn doesn't try what was refused; what this key's model has signed since goes back to it.
+    let mut since = given.messages[1].clone();
+    since.parts[0] =
+        Part::Reasoning { text: "so".into(), opaque: Some(r#"{"id":"rs_2","encrypted_content":"ITS OWN"}"#.into()) };
+    given.messages.extend([Message::text(Role::User, "And now?"), since]);
+    other.will(key, [Reply::Raw("text/event-stream", answer.to_owned())]);
+    let answered = stack.ask_about(&person, "openai/gpt-5.4", &[], Params::default(), prompt(&given)).await;
+    assert_eq!((answered.text(), other.seen().len()), ("It is warm.", 4));
+    let body = other.seen()[3].body.to_string();
+    assert!(body.contains("ITS OWN") && !body.contains("ENCRYPTED"), "{body}");
+    let receipt = answered.answer.record.unwrap().context.unwrap();
+    assert!(receipt.converted.iter().any(|converted| converted.why.contains("its own signature")), "{receipt:?}");
+    // Another model, or another's key, is asked with them.
+    other.will(key, [Reply::Raw("text/event-stream", answer.to_owned())]);
+    stack.ask_about(&person, "openai/gpt-5.5", &[], Params::default(), prompt(&given)).await;
+    assert!(other.seen()[4].body.to_string().contains("ENCRYPTED"));
 }
 
 #[tokio::test]

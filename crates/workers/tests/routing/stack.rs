@@ -73,6 +73,7 @@ impl Stack {
                 kind: None,
                 base_url: Some(peer.url().parse().unwrap()),
                 models: "one,two".into(),
+                vision: None,
                 api_key: api_key.map(str::to_owned),
             };
             config.providers.insert(name.into(), provider);

@@ -62,7 +62,7 @@ pub struct Generation {
 
 /// How many messages of the session were deleted when it was looked at: the same ones are when something is added, or it
 /// might be added under one that is gone.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Undeleted(u64);
 
 impl Undeleted {

@@ -73,7 +73,7 @@ async fn delete_once(
     state
         .store
         .command::<Session>(origin.context(caller.account_id), Root::Existing(session_id.as_uuid()))
-        .beside(Beside::Nobody { prompts, answers })
+        .beside(Beside::NobodySince { prompts, answers })
         .run(session_id.as_uuid(), command)
         .await
         .map(drop)

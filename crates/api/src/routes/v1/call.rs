@@ -5,7 +5,7 @@ use polyphony_domain::{
     catalog::Model,
     content::{Conversation, Message, Part, Role, Tool, ToolChoice, ToolResult},
     context::{Entry, Thread},
-    ids::{AccountId, AnswerId, SessionId},
+    ids::{AccountId, AnswerId},
     personal::Personal,
     turn::{Params, Prompt},
 };
@@ -13,7 +13,10 @@ use polyphony_providers::Options;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
-use super::{messages::FAMILY, session};
+use super::{
+    messages::FAMILY,
+    session::{self, Home},
+};
 use crate::{
     error::ApiError,
     extract::{Caller, Origin},
@@ -39,7 +42,7 @@ pub struct Call {
     /// Whom the caller asks for, where it tells its users apart.
     pub user: Option<String>,
     /// The answer of ours that it goes on from, with its session.
-    pub follows: Option<(AnswerId, SessionId)>,
+    pub follows: Option<(AnswerId, Home)>,
 }
 
 /// What else a call may say.
@@ -151,20 +154,21 @@ impl Call {
         if !unfit.is_empty() {
             return Err(ApiError::unfit(&unfit));
         }
-        let session_id = match self.follows {
-            Some((_, session)) => session,
+        let home = match self.follows {
+            Some((_, home)) => home,
             None => session::of_call(state, *caller, origin, headers, self.user.as_deref()).await?,
         };
         let given = serde_json::to_string(&given).map_err(ApiError::internal)?;
         let prompt = Prompt {
-            session_id,
+            session_id: home.id,
             parent: self.follows.map(|(answer, _)| answer),
             content: content.into(),
             parts,
             given: Some(given.into()),
             ..Prompt::default()
         };
-        let order = Order::Post { prompt: Box::new(prompt), guard: None, follow_up: false };
+        let guard = Some(home.undeleted.into());
+        let order = Order::Post { prompt: Box::new(prompt), guard, follow_up: false };
         answering(asker.ask(order, vec![request]).await?, model)
     }
 }

@@ -43,6 +43,8 @@ pub struct Outcome {
     pub record: AttemptRecord,
     /// `stop`, `length`, `tool_calls`, `content_filter` or `refusal`.
     pub finish: String,
+    /// The text that ended it, where the provider says so; empty where it doesn't say which.
+    pub stop_sequence: Option<String>,
 }
 
 impl Outcome {
@@ -55,8 +57,10 @@ impl Outcome {
         }
         let record = answer.record.clone().ok_or_else(|| ApiError::internal("an answer ended without a record"))?;
         let finish = answer.finish.as_ref().map_or("stop", |finish| finish.reason.as_str()).to_owned();
+        let stop_sequence = answer.finish.as_ref().and_then(|finish| finish.stop_sequence.as_ref());
+        let stop_sequence = stop_sequence.map(|text| if text.is_erased() { "" } else { text.as_str() }.to_owned());
         let model = format!("{}/{}", record.model.provider, record.model.name);
-        Ok(Self { answer_id: place.answer_id, model, record, finish })
+        Ok(Self { answer_id: place.answer_id, model, record, finish, stop_sequence })
     }
 
     pub fn text(&self) -> &str {

@@ -13,12 +13,26 @@ use uuid::Uuid;
 use crate::{
     error::ApiError,
     extract::{Caller, Origin},
-    routes::sessions,
+    routes::{chat::ask::Undeleted, sessions},
     state::AppState,
 };
 
 /// How often a day's session may be deleted and begun again.
 const REBIRTHS: u32 = 64;
+
+/// Where a call becomes a turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Home {
+    pub id: SessionId,
+    /// What was deleted of it when it was looked at.
+    pub undeleted: Undeleted,
+}
+
+impl Home {
+    pub fn new(id: SessionId, session: &Session) -> Self {
+        Self { id, undeleted: Undeleted::of(session) }
+    }
+}
 
 /// The session of a call.
 ///
@@ -30,13 +44,12 @@ pub async fn of_call(
     origin: &Origin,
     headers: &HeaderMap,
     user: Option<&str>,
-) -> Result<SessionId, ApiError> {
+) -> Result<Home, ApiError> {
     let Some(named) = headers.get("x-session-id") else {
         return automatic(state, caller.account_id, origin, user).await;
     };
     let id = named.to_str().ok().and_then(|id| id.parse().ok()).ok_or_else(ApiError::not_found)?;
-    let session = sessions::owned(state, caller.account_id, id).await?;
-    if session.is_deleted { Err(ApiError::not_found()) } else { Ok(id) }
+    Ok(Home::new(id, &sessions::owned(state, caller.account_id, id).await?))
 }
 
 /// The id of a day's session: the same on every node, and a UUID of version 7 whose time is the day's beginning.
@@ -54,12 +67,7 @@ fn id(owner: AccountId, midnight_ms: i64, user: &str, birth: u32) -> SessionId {
 }
 
 /// One session for each day, and for each user that the caller tells apart.
-async fn automatic(
-    state: &AppState,
-    owner: AccountId,
-    origin: &Origin,
-    user: Option<&str>,
-) -> Result<SessionId, ApiError> {
+async fn automatic(state: &AppState, owner: AccountId, origin: &Origin, user: Option<&str>) -> Result<Home, ApiError> {
     let day = Utc::now().date_naive();
     let midnight = day.and_time(NaiveTime::MIN).and_utc().timestamp_millis();
     let user = user.unwrap_or_default();
@@ -70,7 +78,7 @@ async fn automatic(
             continue;
         }
         if session.owner_id.is_some() {
-            return Ok(id);
+            return Ok(Home::new(id, &session));
         }
         let user: String = user.chars().take(64).collect();
         let title = if user.is_empty() { format!("API {day}") } else { format!("API {day}, {user}") };
@@ -78,7 +86,7 @@ async fn automatic(
         let command = state.store.command::<Session>(origin.context(owner), Root::New(id.as_uuid())).from_nothing();
         return match command.run(id.as_uuid(), open).await {
             // Another call opened it at the same time.
-            Ok(_) | Err(ExecuteError::Domain(SessionError::AlreadyOpen)) => Ok(id),
+            Ok(_) | Err(ExecuteError::Domain(SessionError::AlreadyOpen)) => Ok(Home::new(id, &session)),
             Err(error) => Err(error.into()),
         };
     }

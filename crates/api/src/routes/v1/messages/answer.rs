@@ -23,10 +23,11 @@ pub struct Message {
     #[schema(example = "demo/demo")]
     model: String,
     content: Vec<Block>,
-    /// `end_turn`, `max_tokens`, `tool_use` or `refusal`.
+    /// `end_turn`, `max_tokens`, `stop_sequence`, `tool_use` or `refusal`.
     #[schema(example = "end_turn")]
     stop_reason: &'static str,
-    /// Always null: which text ended an answer, most providers don't say.
+    /// The text of `stop_sequences` that ended the answer. Anthropic says so, vLLM and SGLang do; most providers say only
+    /// that the answer ended, which is `end_turn`.
     stop_sequence: Option<String>,
     usage: Usage,
 }
@@ -75,8 +76,14 @@ pub fn stop_reason(outcome: &Outcome) -> &'static str {
         "length" => "max_tokens",
         "tool_calls" => "tool_use",
         "content_filter" | "refusal" => "refusal",
+        "stop" if outcome.stop_sequence.is_some() => "stop_sequence",
         _ => "end_turn",
     }
+}
+
+/// The text that ended it, where that is known.
+pub fn stop_sequence(outcome: &Outcome) -> Option<&str> {
+    outcome.stop_sequence.as_deref().filter(|text| !text.is_empty() && outcome.finish == "stop")
 }
 
 impl Usage {
@@ -114,7 +121,7 @@ impl Message {
             model: outcome.model.clone(),
             content,
             stop_reason: stop_reason(outcome),
-            stop_sequence: None,
+            stop_sequence: stop_sequence(outcome).map(str::to_owned),
             usage: Usage::of(outcome),
         }
     }

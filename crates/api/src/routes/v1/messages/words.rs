@@ -7,7 +7,7 @@ use polyphony_providers::registry::Registry;
 use serde_json::{Value, json};
 
 use super::{
-    answer::{self, Usage, message_id, stop_reason},
+    answer::{self, Usage, message_id, stop_reason, stop_sequence},
     thoughts,
 };
 use crate::{
@@ -181,7 +181,7 @@ impl Teller for Words {
             let input = json!({"type": "input_json_delta", "partial_json": call.arguments.as_str()});
             self.whole(out, &block, Some(&input));
         }
-        let delta = json!({"stop_reason": stop_reason(outcome), "stop_sequence": null});
+        let delta = json!({"stop_reason": stop_reason(outcome), "stop_sequence": stop_sequence(outcome)});
         named(out, &json!({"type": "message_delta", "delta": delta, "usage": Usage::of(outcome)}));
         named(out, &json!({"type": "message_stop"}));
     }

@@ -7,7 +7,7 @@ mod words;
 use axum::{Json, extract::State, http::HeaderMap, response::IntoResponse};
 use polyphony_domain::{
     content::{Conversation, Message, Part, Role},
-    ids::{AnswerId, SessionId},
+    ids::AnswerId,
     turn::Turn,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -20,7 +20,9 @@ use self::{
 };
 use super::{
     call::{Calling, SessionHeader},
-    listen, tell,
+    listen,
+    session::Home,
+    tell,
 };
 use crate::{
     error::ApiError,
@@ -72,7 +74,7 @@ async fn before(
     state: &AppState,
     caller: Caller,
     response_id: &str,
-) -> Result<(Conversation, (AnswerId, SessionId)), ApiError> {
+) -> Result<(Conversation, (AnswerId, Home)), ApiError> {
     let missing = || ApiError::invalid("previous_response_id", "there is no such response");
     let id = response_id.strip_prefix("resp_").and_then(|id| Uuid::parse_str(id).ok()).ok_or_else(missing)?;
     let id = AnswerId::new(id);
@@ -97,6 +99,9 @@ async fn before(
     let mut said: Vec<Part> = Vec::new();
     let (opaque, rest): (Vec<_>, Vec<_>) =
         record.parts.iter().cloned().partition(|part| matches!(part, Part::Reasoning { .. }));
+    // Some providers want the shown text back, with calls of tools.
+    let shown = record.reasoning.clone().filter(|text| opaque.is_empty() && !text.as_str().is_empty());
+    said.extend(shown.map(|text| Part::Reasoning { text, opaque: None }));
     said.extend(opaque);
     said.extend(text);
     said.extend(rest.into_iter().filter(|part| matches!(part, Part::ToolCall(_) | Part::Refusal { .. })));
@@ -105,5 +110,5 @@ async fn before(
         let provider = Some(record.model.provider.clone());
         messages.push(Message { role: Role::Assistant, parts: said, message_id: None, provider });
     }
-    Ok((Conversation { system: None, messages }, (id, place.session_id)))
+    Ok((Conversation { system: None, messages }, (id, Home::new(place.session_id, &session))))
 }
