@@ -12,7 +12,8 @@ use std::{
 
 use clap::Parser;
 use polyphony_tests::{
-    Cluster, Sampler, audit::audit_against, baseline::Baseline, history::History, load::Load, nemesis::Nemesis, rough,
+    Cluster, Sampler, audit::audit_within, baseline::Baseline, driver::PATIENCE, history::History, load::Load,
+    nemesis::Nemesis, rough, twin::Twin,
 };
 use serde_json::json;
 
@@ -67,8 +68,10 @@ async fn long(cli: &Cli) -> bool {
     let mut nemesis = Nemesis::new(cli.seed);
     nemesis.raise(&mut cluster).await;
     let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
-    let before = Baseline::measure(&mut cluster, &nemesis.nodes(), &history).await;
-    say(&format!("while all is well: p99 of short answers {} ms", before.p99.as_millis()));
+    let twin = Twin::start(&Nemesis::fleet()).await;
+    let before = Baseline::measure(&mut cluster, &nemesis.nodes(), twin, &history, PATIENCE).await;
+    let (here, twin) = (before.pace.here.as_millis(), before.pace.twin.as_millis());
+    say(&format!("while all is well: p99 of short answers {here} ms, at a twin that is left alone {twin} ms"));
     let load = Load::start(&nemesis.nodes(), &history, 8, &ASKED).await;
     let (begun, time) = (Instant::now(), Duration::from_secs(60 * cli.minutes));
     let mut told = Instant::now();
@@ -83,7 +86,7 @@ async fn long(cli: &Cli) -> bool {
     }
     nemesis.heal(&mut cluster).await;
     load.finish().await;
-    let report = audit_against(&mut cluster, &history, sampler, &before).await;
+    let report = audit_within(&mut cluster, &history, sampler, Duration::from_secs(60), Some(&before)).await;
     fs::create_dir_all(&cli.folder).unwrap();
     let file = cli.folder.join(format!("history-{}.json", cli.seed));
     let asks: Vec<_> = history.asks().iter().map(|ask| ask.to_json()).collect();

@@ -1,6 +1,6 @@
 //! One answer as it is written to the connection.
 
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, ops::Range};
 
 use axum::body::Bytes;
 use futures::{Stream, stream};
@@ -14,6 +14,9 @@ use super::{
 
 /// How often a provider that has nothing to say writes a comment.
 const PING: Duration = Duration::from_millis(50);
+
+/// Tiny pieces in one write.
+const BURST: u32 = 2_000;
 
 /// An answer about to be sent.
 pub(super) struct Answer {
@@ -46,6 +49,8 @@ enum Step {
     Open,
     Write(String),
     Text(String),
+    /// Tiny pieces with these numbers.
+    Burst(Range<u32>),
     Usage(Billed),
     Pings,
     Stall,
@@ -74,6 +79,9 @@ impl Answer {
             Silence::AfterHead => return [Step::Stall].into(),
             Silence::OnlyPings => return [Step::Pings].into(),
             _ => steps.push_back(Step::Open),
+        }
+        if script.tiny {
+            return self.tiny_steps();
         }
         let half = Billed { output: self.billed.output / 2, ..self.billed };
         for index in 0..script.sent() {
@@ -116,6 +124,23 @@ impl Answer {
         }
         steps
     }
+
+    /// A beginning that says whose it is, then letters, then a good end.
+    fn tiny_steps(&self) -> VecDeque<Step> {
+        let bursts = (1..self.script.pieces).step_by(BURST as usize);
+        let bursts = bursts.map(|from| Step::Burst(from..(from + BURST).min(self.script.pieces)));
+        let end = [
+            Step::Write(self.dialect.finish(false)),
+            Step::Usage(self.billed),
+            Step::Write(self.dialect.done()),
+        ];
+        [Step::Open, Step::Text(format!("{}.0 ", self.name))].into_iter().chain(bursts).chain(end).collect()
+    }
+}
+
+/// A letter for each number, none the same as its neighbours'.
+fn letter(number: u32) -> char {
+    char::from(b'a' + (number % 26) as u8)
 }
 
 impl Sending {
@@ -141,6 +166,11 @@ impl Sending {
                     sleep(self.answer.script.pause).await;
                     self.answer.desk.note(self.answer.id, |call| call.text.push_str(&text));
                     self.answer.dialect.piece(&text)
+                }
+                Step::Burst(numbers) => {
+                    let letters: String = numbers.map(letter).collect();
+                    self.answer.desk.note(self.answer.id, |call| call.text.push_str(&letters));
+                    letters.chars().map(|letter| self.answer.dialect.piece(letter.encode_utf8(&mut [0; 4]))).collect()
                 }
                 Step::Usage(billed) => {
                     self.answer.desk.note(self.answer.id, |call| call.billed = Some(billed));
