@@ -78,9 +78,9 @@ impl Cluster {
         Self::with_servers(postgres, (nats, clickhouse), settings, models).await
     }
 
-    /// With servers whose disks may be filled.
+    /// With a Postgres and a NATS whose disks may be filled.
     pub async fn on_small_disks(settings: &[(&str, &str)], models: &str) -> Self {
-        let (postgres, nats, clickhouse) = private_on_small_disks().await;
+        let ((postgres, nats), clickhouse) = tokio::join!(private_on_small_disks(), private_clickhouse());
         Self::with_servers(postgres, (nats, clickhouse), settings, models).await
     }
 

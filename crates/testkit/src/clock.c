@@ -12,7 +12,7 @@
 static const volatile int64_t *shift;
 
 __attribute__((constructor)) static void find_shift(void) {
-  const char *path = getenv("POLYPHONY_CLOCK_SHIFT");
+  const char *path = getenv("CLOCK_SHIFT_FILE");
   int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
   if (file < 0) return;
   void *page = mmap(NULL, sizeof *shift, PROT_READ, MAP_SHARED, file, 0);

@@ -50,7 +50,7 @@ impl Clock {
     /// When there is no C compiler.
     pub fn envs(&self) -> [(&str, &str); 2] {
         let text = |path: &'static PathBuf| path.to_str().unwrap_or_default();
-        [("LD_PRELOAD", text(library())), ("POLYPHONY_CLOCK_SHIFT", self.path.to_str().unwrap_or_default())]
+        [("LD_PRELOAD", text(library())), ("CLOCK_SHIFT_FILE", self.path.to_str().unwrap_or_default())]
     }
 }
 

@@ -45,13 +45,13 @@ pub async fn private_clickhouse() -> Private {
     private(Server::Clickhouse, None).await
 }
 
-/// All three with their data on small disks, see [`Private::fill_disk`]: Postgres, NATS, ClickHouse. Linux only.
+/// Postgres and NATS with their data on small disks, see [`Private::fill_disk`]. Linux only.
 ///
 /// # Panics
 /// When they can't be started.
-pub async fn private_on_small_disks() -> (Private, Private, Private) {
+pub async fn private_on_small_disks() -> (Private, Private) {
     let on = |server| private(server, Some(SMALL_DISK));
-    tokio::join!(on(Server::Postgres), on(Server::Nats), on(Server::Clickhouse))
+    tokio::join!(on(Server::Postgres), on(Server::Nats))
 }
 
 async fn private(server: Server, small_disk: Option<u32>) -> Private {
