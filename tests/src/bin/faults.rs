@@ -71,7 +71,7 @@ async fn long(cli: &Cli) -> bool {
     let twin = Twin::start(&Nemesis::fleet()).await;
     let before = Baseline::measure(&mut cluster, &nemesis.nodes(), twin, &history, PATIENCE).await;
     let (here, twin) = (before.pace.here.as_millis(), before.pace.twin.as_millis());
-    say(&format!("while all is well: p99 of short answers {here} ms, at a twin that is left alone {twin} ms"));
+    say(&format!("while all is well: p99 of the first short answers {here} ms, at a twin that is left alone {twin} ms"));
     let load = Load::start(&nemesis.nodes(), &history, 8, &ASKED).await;
     let (begun, time) = (Instant::now(), Duration::from_secs(60 * cli.minutes));
     let mut told = Instant::now();
@@ -122,12 +122,18 @@ async fn mutations(only: Option<&str>) -> bool {
     }
     for (name, what, breaks) in rough::MUTATIONS.iter().filter(|(name, ..)| chosen(name)) {
         let begun = Instant::now();
-        let red = rough::course(name).await.red();
+        let report = rough::course(name).await;
+        let red = report.red();
         let found = if breaks.is_empty() { red.is_empty() } else { breaks.iter().any(|id| red.contains(id)) };
         held &= found;
         let word = if found { "found" } else { "NOT FOUND" };
         let seconds = begun.elapsed().as_secs();
         say(&format!("{name:<26} {word:<10} red: {red:?}, expected one of {breaks:?}, {seconds} s ({what})"));
+        for verdict in &report.verdicts {
+            if let Some(first) = verdict.broken.first() {
+                say(&format!("    {:<4} {first}", verdict.id));
+            }
+        }
     }
     held
 }
