@@ -92,10 +92,7 @@ fn median(paces: &[Pace; PAIRS]) -> f64 {
 
 /// A crowd here and one at the twin, so close together that both meet the same machine.
 async fn pair(nodes: &[String], history: &History, twin: &Twin, patience: Duration) -> Pace {
-    Pace {
-        here: p99(nodes, history, patience).await,
-        twin: p99(&twin.nodes, &twin.history, patience).await,
-    }
+    Pace { here: p99(nodes, history, patience).await, twin: p99(&twin.nodes, &twin.history, patience).await }
 }
 
 /// The time that all but one of a hundred asks took at most. Who gets no answer has waited for as long as anybody does.

@@ -58,7 +58,7 @@ fn say(text: &str) {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let held = if cli.mutations { mutations(cli.only.as_deref()).await } else { long(&cli).await };
+    let held = if cli.mutations { Box::pin(mutations(cli.only.as_deref())).await } else { Box::pin(long(&cli)).await };
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -71,7 +71,9 @@ async fn long(cli: &Cli) -> bool {
     let twin = Twin::start(&Nemesis::fleet()).await;
     let before = Baseline::measure(&mut cluster, &nemesis.nodes(), twin, &history, PATIENCE).await;
     let (here, twin) = (before.pace.here.as_millis(), before.pace.twin.as_millis());
-    say(&format!("while all is well: p99 of the first short answers {here} ms, at a twin that is left alone {twin} ms"));
+    say(&format!(
+        "while all is well: p99 of the first short answers {here} ms, at a twin that is left alone {twin} ms"
+    ));
     let load = Load::start(&nemesis.nodes(), &history, 8, &ASKED).await;
     let (begun, time) = (Instant::now(), Duration::from_secs(60 * cli.minutes));
     let mut told = Instant::now();
@@ -116,13 +118,13 @@ async fn mutations(only: Option<&str>) -> bool {
     let mut held = true;
     let chosen = |name: &str| only.is_none_or(|only| only == name);
     if chosen("none") {
-        let report = rough::course("").await;
+        let report = Box::pin(rough::course("")).await;
         held &= report.red().is_empty();
         say(&format!("without a mistake: {}\n{report}", if report.red().is_empty() { "green" } else { "RED" }));
     }
     for (name, what, breaks) in rough::MUTATIONS.iter().filter(|(name, ..)| chosen(name)) {
         let begun = Instant::now();
-        let report = rough::course(name).await;
+        let report = Box::pin(rough::course(name)).await;
         let red = report.red();
         let found = if breaks.is_empty() { red.is_empty() } else { breaks.iter().any(|id| red.contains(id)) };
         held &= found;

@@ -38,7 +38,8 @@ async fn clocks_that_differ_and_step_back_change_no_order_no_lease_and_no_bill()
         for (index, session) in sessions.iter().enumerate() {
             let path = format!("/messages/session/{session}?limit=100");
             let (_, answer) = client.call(Method::GET, &path, None).await;
-            let contents = answer["data"].as_array().unwrap().iter().map(|message| message["content"].as_str().unwrap());
+            let contents =
+                answer["data"].as_array().unwrap().iter().map(|message| message["content"].as_str().unwrap());
             let prompts: Vec<_> = contents.filter_map(|content| content.split_once(": count")).collect();
             let asked: Vec<_> = markers.iter().skip(index).step_by(2).map(String::as_str).collect();
             assert_eq!(prompts.iter().map(|(marker, _)| *marker).collect::<Vec<_>>(), asked);

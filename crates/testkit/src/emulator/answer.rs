@@ -131,11 +131,7 @@ impl Answer {
     fn tiny_steps(&self) -> VecDeque<Step> {
         let bursts = (1..self.script.pieces).step_by(BURST as usize);
         let bursts = bursts.map(|from| Step::Burst(from..(from + BURST).min(self.script.pieces)));
-        let end = [
-            Step::Write(self.dialect.finish(false)),
-            Step::Usage(self.billed),
-            Step::Write(self.dialect.done()),
-        ];
+        let end = [Step::Write(self.dialect.finish(false)), Step::Usage(self.billed), Step::Write(self.dialect.done())];
         [Step::Open, Step::Text(format!("{}.0 ", self.name))].into_iter().chain(bursts).chain(end).collect()
     }
 }
