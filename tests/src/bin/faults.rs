@@ -72,7 +72,7 @@ async fn long(cli: &Cli) -> bool {
     let before = Baseline::measure(&mut cluster, &nemesis.nodes(), twin, &history, PATIENCE).await;
     let (here, twin) = (before.pace.here.as_millis(), before.pace.twin.as_millis());
     say(&format!(
-        "while all is well: p99 of the first short answers {here} ms, at a twin that is left alone {twin} ms"
+        "while all is well: the slowest of the first short answers took {here} ms, at a twin that is left alone {twin} ms"
     ));
     let load = Load::start(&nemesis.nodes(), &history, 8, &ASKED).await;
     let (begun, time) = (Instant::now(), Duration::from_secs(60 * cli.minutes));

@@ -17,7 +17,7 @@ use crate::routing::{Call, Switchboard, pause};
 const TRIES: u32 = 3;
 
 /// The pause of a mistaken worker that forgives nobody.
-const GRUDGE: Duration = Duration::from_millis(600);
+const GRUDGE: Duration = Duration::from_millis(1_500);
 
 /// How a generation ended.
 pub(super) enum Ended {
