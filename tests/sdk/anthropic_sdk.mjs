@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-import { all, Anthropic, base, CITY, DEMO, PNG, raises, run, session, token } from "./common.mjs";
+import { all, Anthropic, base, CITY, DEMO, firstText, PNG, raises, run, session, token } from "./common.mjs";
 
 const options = { baseURL: base, apiKey: token, maxRetries: 0, timeout: 60_000 };
 const client = new Anthropic(options);
@@ -148,12 +148,15 @@ async function aborts() {
   stream.on("text", () => stream.abort());
   await raises(Anthropic.APIUserAbortError, () => stream.done());
   const controller = new AbortController();
+  const prompt = "long, anthropic of Node";
   const asked = client.messages.create(
-    { model: "demo-n300-i10", max_tokens: 1000, messages: user("long") },
+    { model: "demo-n300-i10", max_tokens: 1000, messages: user(prompt) },
     { headers, signal: controller.signal },
   );
-  setTimeout(() => controller.abort(), 500);
-  await raises(Anthropic.APIUserAbortError, () => asked);
+  const aborted = raises(Anthropic.APIUserAbortError, () => asked);
+  await firstText(prompt);
+  controller.abort();
+  await aborted;
 }
 
 await run(models, wholeAndStreamed, bounds, json, tools, pictures, thoughts, counting, errors, retries, aborts);

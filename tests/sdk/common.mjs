@@ -26,6 +26,34 @@ export async function raises(kind, call) {
   return assert.fail(`${kind.name} was not raised`);
 }
 
+/** Calls the product's own interface. */
+async function own(path) {
+  const response = await fetch(`${base}/api/v1${path}`, { headers: { authorization: `Bearer ${token}` } });
+  assert.equal(response.status, 200, path);
+  return response;
+}
+
+/** The answer to a prompt of the session, as soon as there is one. */
+async function answerTo(prompt) {
+  for (;;) {
+    const { data } = await (await own(`/messages/session/${session}?limit=100&tree=true`)).json();
+    const asked = data.find((message) => message.content === prompt);
+    const answer = data.find((message) => asked && message.parent_id === asked.id);
+    if (answer) return answer.id;
+  }
+}
+
+/** Resolves when the first text of the answer to this prompt of the session has come, whoever waits for the whole. */
+export async function firstText(prompt) {
+  const { body } = await own(`/chat/streams/${await answerTo(prompt)}`);
+  let seen = "";
+  for await (const bytes of body.pipeThrough(new TextDecoderStream())) {
+    seen += bytes;
+    if (seen.includes("event: stream\n")) return;
+  }
+  assert.fail("the stream ended without text");
+}
+
 /** Everything that comes through a stream. */
 export async function all(stream) {
   const items = [];

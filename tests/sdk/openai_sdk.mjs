@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 
-import { all, base, CITY, DEMO, OpenAI, PNG, raises, run, session, token } from "./common.mjs";
+import { all, base, CITY, DEMO, firstText, OpenAI, PNG, raises, run, session, token } from "./common.mjs";
 
 const options = { baseURL: `${base}/v1`, apiKey: token, maxRetries: 0, timeout: 60_000 };
 const client = new OpenAI(options);
@@ -158,9 +158,12 @@ async function aborts() {
   }
   assert(stream.controller.signal.aborted);
   const controller = new AbortController();
-  const asked = completions.create({ model: "demo-n300-i10", messages: user("long") }, { headers, signal: controller.signal });
-  setTimeout(() => controller.abort(), 500);
-  await raises(OpenAI.APIUserAbortError, () => asked);
+  const prompt = "long, openai of Node";
+  const asked = completions.create({ model: "demo-n300-i10", messages: user(prompt) }, { headers, signal: controller.signal });
+  const aborted = raises(OpenAI.APIUserAbortError, () => asked);
+  await firstText(prompt);
+  controller.abort();
+  await aborted;
 }
 
 async function responses() {

@@ -7,7 +7,7 @@ use polyphony_eventstore::Store;
 use polyphony_platform::{config::DatabaseConfig, secrets::Secrets};
 use polyphony_testkit::{
     Private, Role, TestDatabase, database, emulator::Emulator, migrate, private_clickhouse, private_nats,
-    private_postgres, proxy::Proxy, secrets,
+    private_on_small_disks, private_postgres, proxy::Proxy, secrets,
 };
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
@@ -68,20 +68,42 @@ impl Cluster {
     pub async fn new(settings: &[(&str, &str)], models: &str) -> Self {
         let database = database().await;
         let url = database.url.clone();
-        Self::on(Postgres::Shared(database), &url, settings, models).await
+        let servers = tokio::join!(private_nats(), private_clickhouse());
+        Self::on(Postgres::Shared(database), servers, &url, settings, models).await
     }
 
     /// With a Postgres that may be killed.
     pub async fn with_own_postgres(settings: &[(&str, &str)], models: &str) -> Self {
-        let postgres = private_postgres().await;
+        let (postgres, nats, clickhouse) = tokio::join!(private_postgres(), private_nats(), private_clickhouse());
+        Self::with_servers(postgres, (nats, clickhouse), settings, models).await
+    }
+
+    /// With a Postgres and a NATS whose disks may be filled.
+    pub async fn on_small_disks(settings: &[(&str, &str)], models: &str) -> Self {
+        let ((postgres, nats), clickhouse) = tokio::join!(private_on_small_disks(), private_clickhouse());
+        Self::with_servers(postgres, (nats, clickhouse), settings, models).await
+    }
+
+    async fn with_servers(
+        postgres: Private,
+        servers: (Private, Private),
+        settings: &[(&str, &str)],
+        models: &str,
+    ) -> Self {
         let url = postgres.url().to_owned();
         migrate(&url).await;
         let pool = PgPoolOptions::new().max_connections(4).test_before_acquire(true).connect_lazy(&url).unwrap();
-        Self::on(Postgres::Own(Box::new(postgres), pool), &url, settings, models).await
+        Self::on(Postgres::Own(Box::new(postgres), pool), servers, &url, settings, models).await
     }
 
-    async fn on(postgres: Postgres, database_url: &str, extra: &[(&str, &str)], models: &str) -> Self {
-        let (nats, clickhouse, emulator) = tokio::join!(private_nats(), private_clickhouse(), Emulator::start());
+    async fn on(
+        postgres: Postgres,
+        (nats, clickhouse): (Private, Private),
+        database_url: &str,
+        extra: &[(&str, &str)],
+        models: &str,
+    ) -> Self {
+        let emulator = Emulator::start().await;
         let to_nats = Proxy::before(address(nats.url())).await;
         let to_postgres = Proxy::before(address(database_url)).await;
         let to_provider = Proxy::before(address(&emulator.url())).await;

@@ -83,6 +83,12 @@ impl Person {
         &self.nodes[self.node.load(Ordering::Relaxed) % self.nodes.len()]
     }
 
+    /// The same person elsewhere.
+    #[must_use]
+    pub fn with_nodes(&self, nodes: &[String]) -> Self {
+        Self { nodes: Arc::new(nodes.to_vec()), node: Arc::default(), ..self.clone() }
+    }
+
     /// Goes to the next node.
     pub fn move_on(&self) {
         self.node.fetch_add(1, Ordering::Relaxed);

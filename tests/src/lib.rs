@@ -13,6 +13,7 @@ mod peer;
 pub mod rough;
 mod sampler;
 mod seed;
+pub mod twin;
 
 use std::collections::HashMap;
 

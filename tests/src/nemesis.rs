@@ -102,8 +102,13 @@ pub struct Nemesis {
 impl Nemesis {
     /// With its choices to come.
     pub fn new(seed: u64) -> Self {
-        let fleet = FLEET.iter().flat_map(|(kind, count)| (0..*count).map(|_| (*kind, free_port(), None))).collect();
+        let fleet = Self::fleet().into_iter().map(|kind| (kind, free_port(), None)).collect();
         Self { random: StdRng::seed_from_u64(seed), fleet, deck: Vec::new(), counts: BTreeMap::new() }
+    }
+
+    /// The kind of each role that it plays against.
+    pub fn fleet() -> Vec<&'static str> {
+        FLEET.iter().flat_map(|(kind, count)| std::iter::repeat_n(*kind, *count)).collect()
     }
 
     /// Where the nodes are; they keep their addresses.

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
-use crate::{Cluster, Person, Sampler, audit::Report, history::History, load::patient_crowd};
+use crate::{
+    Cluster, Person, Sampler, audit::Report, baseline::Baseline, history::History, load::patient_crowd, twin::Twin,
+};
 
 /// A mistake, what it is, and the invariants that it breaks; none for one that the product bears.
-pub const MUTATIONS: [(&str, &str, &[&str]); 15] = [
+pub const MUTATIONS: [(&str, &str, &[&str]); 16] = [
     ("reply_without_commit", "a prompt is acknowledged whose transaction is rolled back", &["I1"]),
     ("forget_idempotency", "the key of a request is not kept", &["I1"]),
     ("no_sweep", "nobody looks for answers that nobody works on", &["I2", "I10"]),
@@ -21,12 +23,15 @@ pub const MUTATIONS: [(&str, &str, &[&str]); 15] = [
     ("log_prompt", "a worker logs what it sends", &["I8"]),
     ("cross_user", "chunks go to whoever listens", &["I9"]),
     ("give_up", "a projection ends at its first error", &["I10"]),
+    (HOLD_GRUDGE, "a provider that was too busy once is asked after a pause for ever", &["I10"]),
     ("ack_early", "a job is acknowledged before it is done: the bus promises nothing, so nothing breaks", &[]),
 ];
 
+/// The mistake that makes everything slower and breaks nothing else.
+const HOLD_GRUDGE: &str = "hold_grudge";
 /// So long a person waits on the course: as long as a sound product may need at most on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15);
-const MODELS: &str = "twice-i5,plain-n200-i20";
+const MODELS: &str = "twice-i5,plain-n200-i20,s429-ra1-first1";
 
 /// Goes the course with a mistake built in, or with none.
 pub async fn course(mutation: &str) -> Report {
@@ -42,6 +47,15 @@ pub async fn course(mutation: &str) -> Report {
     let doomed = cluster.start("api", &[("POLYPHONY_FAILPOINTS", doomed)]).await;
     let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
     let (good, slow, doomed) = (cluster.url(api), cluster.url(slow), cluster.url(doomed));
+    // What is broken otherwise needn't be quick.
+    let is_timed = ["", HOLD_GRUDGE].contains(&mutation);
+    let before = if is_timed {
+        let twin = Twin::start(&["api", "relay", "worker", "projector"]).await;
+        let nodes = std::slice::from_ref(&good);
+        Some(Baseline::measure(&mut cluster, nodes, twin, &history, PATIENCE).await)
+    } else {
+        None
+    };
 
     // A node dies after it has published a job and before it has answered.
     let retrying = impatient(Person::register(&[doomed, good.clone()], &history).await);
@@ -83,6 +97,9 @@ pub async fn course(mutation: &str) -> Report {
     cluster.start("worker", &[]).await;
     asking.to_end().await;
     asking.finish();
+    // A provider that has too much to do, once.
+    let busy = "emu/s429-ra1-first1";
+    last.ask(last.session(busy).await, busy).await;
     if !cluster.role(doomed_projector).has_ended() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -90,7 +107,7 @@ pub async fn course(mutation: &str) -> Report {
     cluster.start("projector", &[("POLYPHONY_FAILPOINTS", "projector.before_rows=err@1*1")]).await;
     // A mistake is not waited for as long as a sound product on a busy machine.
     let patience = Duration::from_secs(if mutation.is_empty() { 60 } else { 16 });
-    crate::audit::audit_within(&mut cluster, &history, sampler, patience).await
+    crate::audit::audit_within(&mut cluster, &history, sampler, patience, before.as_ref()).await
 }
 
 /// Somebody with the patience of the course.

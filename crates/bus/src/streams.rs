@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use polyphony_platform::patience;
 
 use crate::subjects;
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// How long the server knows what it was given, and takes it once. Nobody relies on it.
+const DUPLICATES: Duration = Duration::from_secs(120);
 
 /// Name of the event stream.
 pub const EVENTS: &str = "EVENTS";
@@ -27,7 +30,7 @@ pub fn all() -> [Config; 3] {
             discard: DiscardPolicy::Old,
             max_age: 7 * 24 * 60 * MINUTE,
             max_bytes: 4 << 30,
-            duplicate_window: 2 * MINUTE,
+            duplicate_window: patience!("bus.duplicate_window", DUPLICATES),
             allow_direct: true,
             num_replicas: 1,
             ..Config::default()
@@ -42,7 +45,7 @@ pub fn all() -> [Config; 3] {
             discard: DiscardPolicy::New,
             max_messages: 200_000,
             max_age: 24 * 60 * MINUTE,
-            duplicate_window: 2 * MINUTE,
+            duplicate_window: patience!("bus.duplicate_window", DUPLICATES),
             num_replicas: 1,
             ..Config::default()
         },

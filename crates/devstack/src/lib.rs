@@ -8,6 +8,7 @@
 //! by `kill -9`.
 
 pub mod deps;
+mod disk;
 mod emulators;
 pub mod guard;
 mod http;

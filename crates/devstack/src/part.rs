@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{guard::Guarded, guard::Spec, http, ports::Port, process};
+use crate::{disk::Disk, guard::Guarded, guard::Spec, http, ports::Port, process};
 
 /// How a server says that it is ready.
 #[derive(Debug)]
@@ -47,6 +47,7 @@ pub struct Part {
     /// What it says when it can't start yet, because of its killed predecessor.
     pub(crate) retry_on: &'static [&'static str],
     pub(crate) watcher: Option<Watcher>,
+    pub(crate) disk: Option<Disk>,
     pub(crate) running: Mutex<Option<Guarded>>,
     pub(crate) _ports: Vec<Port>,
 }
@@ -164,6 +165,35 @@ impl Part {
             fs::remove_dir_all(&self.data).with_context(|| format!("removing {}", self.data.display()))?;
         }
         Ok(())
+    }
+
+    /// Has it keep a folder of its data, or all of it, on a small disk of its own from its next start on.
+    pub(crate) fn confine(&mut self, folder: &str, megabytes: u32) {
+        let folder = if folder.is_empty() { self.data.clone() } else { self.data.join(folder) };
+        self.disk = Some(Disk::under(&mut self.spec, &folder, megabytes));
+    }
+
+    /// Fills its small disk up.
+    ///
+    /// # Errors
+    /// When it doesn't run, or has no such disk.
+    pub fn fill_disk(&self) -> Result<()> {
+        let (disk, pid) = self.small_disk()?;
+        disk.fill(pid)
+    }
+
+    /// Makes room on its small disk again.
+    ///
+    /// # Errors
+    /// When it doesn't run, or has no such disk.
+    pub fn free_disk(&self) -> Result<()> {
+        let (disk, pid) = self.small_disk()?;
+        disk.free(pid)
+    }
+
+    fn small_disk(&self) -> Result<(&Disk, u32)> {
+        let disk = self.disk.as_ref().with_context(|| format!("{} has no small disk", self.spec.name))?;
+        Ok((disk, self.pid().with_context(|| format!("{} doesn't run", self.spec.name))?))
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Guarded>> {

@@ -87,6 +87,7 @@ pub fn postgres(deps: &Deps, folder: &Path, port: Port, password: &str, durable:
             "lock file \"postmaster.pid\" already exists",
         ],
         watcher: None,
+        disk: None,
         running: Mutex::new(None),
         _ports: vec![port],
     })
@@ -182,6 +183,7 @@ pub fn nats_server(deps: &Deps, folder: &Path, ports: [Port; 2], password: &str)
         patience: PATIENCE,
         retry_on: &["address already in use"],
         watcher: None,
+        disk: None,
         running: Mutex::new(None),
         _ports: ports.into(),
     })
@@ -206,6 +208,7 @@ pub fn clickhouse(deps: &Deps, folder: &Path, port: Port, front: &Path) -> Resul
         patience: PATIENCE,
         retry_on: &["Address already in use"],
         watcher: None,
+        disk: None,
         running: Mutex::new(None),
         _ports: vec![port],
     })

@@ -65,6 +65,9 @@ pub struct StackOptions {
     pub folder: PathBuf,
     /// For tests: the data needn't survive a power cut, and the folder goes when the owner ends.
     pub temporary: bool,
+    /// For tests, on Linux: the servers' data is on disks of so many megabytes, see [`Part::fill_disk`]. Of Postgres
+    /// only the tables are: its log must have room, or it ends.
+    pub small_disk: Option<u32>,
     /// Servers that run already and aren't started.
     pub external: Endpoints<Option<String>>,
     /// Fixed ports.
@@ -79,6 +82,7 @@ impl StackOptions {
         Self {
             folder: folder.to_owned(),
             temporary: false,
+            small_disk: None,
             external: Endpoints::from_env(),
             ports: Ports::default(),
             chdb_server: Some(chdb_server.to_owned()),
@@ -93,6 +97,7 @@ impl StackOptions {
         Ok(Self {
             folder: temporary_folder()?,
             temporary: true,
+            small_disk: None,
             external: Endpoints::default(),
             ports: Ports::default(),
             chdb_server: Some(chdb_server.to_owned()),
@@ -127,7 +132,7 @@ impl Stack {
     /// # Errors
     /// When the folder is in use, or a server doesn't start: with the tail of its log.
     pub fn start(deps: &Deps, options: StackOptions) -> Result<Self> {
-        let StackOptions { folder, temporary, external, ports, chdb_server } = options;
+        let StackOptions { folder, temporary, small_disk, external, ports, chdb_server } = options;
         if temporary || !folder.exists() {
             DirBuilder::new()
                 .recursive(!temporary)
@@ -150,23 +155,28 @@ impl Stack {
             }));
             part
         };
-        let start = |part: Part| part.start().map(|()| part);
+        let start = |mut part: Part, name: &'static str, inner: &str| {
+            if let Some(megabytes) = small_disk {
+                part.confine(inner, megabytes);
+            }
+            let part = watch(part, name);
+            part.start().map(|()| part)
+        };
         let (postgres, nats, clickhouse) = thread::scope(|scope| {
             let postgres = scope.spawn(|| {
                 let Some(port) = ports.postgres else { return Ok(None) };
                 let password = state::private_or(&folder.join("postgres.password"), new_password)?;
                 let part = servers::postgres(deps, &folder.join("postgres"), port, &password, durable)?;
-                start(watch(part, "postgres")).map(Some)
+                start(part, "postgres", "base").map(Some)
             });
             let nats = scope.spawn(|| {
                 let Some(ports) = ports.nats else { return Ok(None) };
                 let password = state::private_or(&folder.join("nats.password"), new_password)?;
-                start(watch(servers::nats_server(deps, &folder.join("nats"), ports, &password)?, "nats")).map(Some)
+                start(servers::nats_server(deps, &folder.join("nats"), ports, &password)?, "nats", "").map(Some)
             });
             let clickhouse = scope.spawn(|| {
                 let (Some(port), Some(front)) = (ports.clickhouse, &chdb_server) else { return Ok(None) };
-                start(watch(servers::clickhouse(deps, &folder.join("clickhouse"), port, front)?, "clickhouse"))
-                    .map(Some)
+                start(servers::clickhouse(deps, &folder.join("clickhouse"), port, front)?, "clickhouse", "").map(Some)
             });
             (joined(postgres), joined(nats), joined(clickhouse))
         });

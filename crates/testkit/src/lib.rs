@@ -15,6 +15,7 @@
 
 mod binaries;
 mod clickhouse;
+pub mod clock;
 mod database;
 pub mod emulator;
 mod private;
@@ -25,7 +26,7 @@ mod servers;
 pub use binaries::binary;
 pub use clickhouse::{ClickhouseDatabase, clickhouse_database};
 pub use database::{TestDatabase, database, empty_database, migrate};
-pub use private::{Private, private_clickhouse, private_nats, private_postgres};
+pub use private::{Private, private_clickhouse, private_nats, private_on_small_disks, private_postgres};
 pub use role::{Role, run, secrets};
 pub use servers::{TestStack, nats_url, stack};
 

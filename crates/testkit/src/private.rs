@@ -12,6 +12,9 @@ use crate::{
     servers::{Server, start},
 };
 
+/// Megabytes of a small disk: what an empty server takes, and some.
+const SMALL_DISK: u32 = 160;
+
 /// One server, stopped and removed when dropped. Its port and password stay the same while it is started again.
 pub struct Private {
     stack: Stack,
@@ -23,7 +26,7 @@ pub struct Private {
 /// # Panics
 /// When it can't be started.
 pub async fn private_nats() -> Private {
-    private(Server::Nats).await
+    private(Server::Nats, None).await
 }
 
 /// A Postgres of its own, with an empty database; see [`crate::migrate`].
@@ -31,7 +34,7 @@ pub async fn private_nats() -> Private {
 /// # Panics
 /// When it can't be started.
 pub async fn private_postgres() -> Private {
-    private(Server::Postgres).await
+    private(Server::Postgres, None).await
 }
 
 /// A ClickHouse engine of its own.
@@ -39,11 +42,20 @@ pub async fn private_postgres() -> Private {
 /// # Panics
 /// When it can't be started.
 pub async fn private_clickhouse() -> Private {
-    private(Server::Clickhouse).await
+    private(Server::Clickhouse, None).await
 }
 
-async fn private(server: Server) -> Private {
-    let stack = blocking(move || start(server)).await;
+/// Postgres and NATS with their data on small disks, see [`Private::fill_disk`]. Linux only.
+///
+/// # Panics
+/// When they can't be started.
+pub async fn private_on_small_disks() -> (Private, Private) {
+    let on = |server| private(server, Some(SMALL_DISK));
+    tokio::join!(on(Server::Postgres), on(Server::Nats))
+}
+
+async fn private(server: Server, small_disk: Option<u32>) -> Private {
+    let stack = blocking(move || start(server, small_disk)).await;
     Private { stack, server }
 }
 
@@ -110,6 +122,22 @@ impl Private {
     /// When it runs.
     pub fn delete_data(&self) {
         ok(self.part().delete_data());
+    }
+
+    /// Fills its small disk up.
+    ///
+    /// # Panics
+    /// When it doesn't run or has none.
+    pub fn fill_disk(&self) {
+        ok(self.part().fill_disk());
+    }
+
+    /// Makes room on its small disk.
+    ///
+    /// # Panics
+    /// When it doesn't run or has none.
+    pub fn free_disk(&self) {
+        ok(self.part().free_disk());
     }
 
     /// Its process id while it runs.

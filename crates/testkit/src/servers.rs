@@ -15,8 +15,8 @@ pub(crate) enum Server {
     Clickhouse,
 }
 
-/// Starts one server alone, in a temporary folder.
-pub(crate) fn start(server: Server) -> Result<Stack> {
+/// Starts one server alone, in a temporary folder, or with its data on a disk of so many megabytes.
+pub(crate) fn start(server: Server, small_disk: Option<u32>) -> Result<Stack> {
     let deps = Deps::install()?;
     // Unwanted ones count as running elsewhere.
     let elsewhere = |wanted| (server != wanted).then(String::new);
@@ -26,7 +26,7 @@ pub(crate) fn start(server: Server) -> Result<Stack> {
         clickhouse_url: elsewhere(Server::Clickhouse),
     };
     let front = if server == Server::Clickhouse { binary("chdb-server") } else { Default::default() };
-    Stack::start(&deps, StackOptions { external, ..StackOptions::temporary(&front)? })
+    Stack::start(&deps, StackOptions { external, small_disk, ..StackOptions::temporary(&front)? })
 }
 
 /// The servers that this process's tests share.
@@ -65,7 +65,7 @@ impl TestStack {
     pub fn database_url(&'static self) -> &'static str {
         match &self.given {
             Some(given) => &given.database_url,
-            None => &self.postgres.get_or_init(|| ok(start(Server::Postgres))).endpoints().database_url,
+            None => &self.postgres.get_or_init(|| ok(start(Server::Postgres, None))).endpoints().database_url,
         }
     }
 
@@ -76,7 +76,7 @@ impl TestStack {
     pub fn nats_url(&'static self) -> &'static str {
         match &self.given {
             Some(given) => &given.nats_url,
-            None => &self.nats.get_or_init(|| ok(start(Server::Nats))).endpoints().nats_url,
+            None => &self.nats.get_or_init(|| ok(start(Server::Nats, None))).endpoints().nats_url,
         }
     }
 
@@ -87,7 +87,7 @@ impl TestStack {
     pub fn clickhouse_url(&'static self) -> &'static str {
         match &self.given {
             Some(given) => &given.clickhouse_url,
-            None => &self.clickhouse.get_or_init(|| ok(start(Server::Clickhouse))).endpoints().clickhouse_url,
+            None => &self.clickhouse.get_or_init(|| ok(start(Server::Clickhouse, None))).endpoints().clickhouse_url,
         }
     }
 }

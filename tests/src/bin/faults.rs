@@ -12,7 +12,8 @@ use std::{
 
 use clap::Parser;
 use polyphony_tests::{
-    Cluster, Sampler, audit::audit_against, baseline::Baseline, history::History, load::Load, nemesis::Nemesis, rough,
+    Cluster, Sampler, audit::audit_within, baseline::Baseline, driver::PATIENCE, history::History, load::Load,
+    nemesis::Nemesis, rough, twin::Twin,
 };
 use serde_json::json;
 
@@ -57,7 +58,7 @@ fn say(text: &str) {
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
-    let held = if cli.mutations { mutations(cli.only.as_deref()).await } else { long(&cli).await };
+    let held = if cli.mutations { Box::pin(mutations(cli.only.as_deref())).await } else { Box::pin(long(&cli)).await };
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -67,8 +68,12 @@ async fn long(cli: &Cli) -> bool {
     let mut nemesis = Nemesis::new(cli.seed);
     nemesis.raise(&mut cluster).await;
     let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
-    let before = Baseline::measure(&mut cluster, &nemesis.nodes(), &history).await;
-    say(&format!("while all is well: p99 of short answers {} ms", before.p99.as_millis()));
+    let twin = Twin::start(&Nemesis::fleet()).await;
+    let before = Baseline::measure(&mut cluster, &nemesis.nodes(), twin, &history, PATIENCE).await;
+    let (here, twin) = (before.pace.here.as_millis(), before.pace.twin.as_millis());
+    say(&format!(
+        "while all is well: the slowest of the first short answers took {here} ms, at a twin that is left alone {twin} ms"
+    ));
     let load = Load::start(&nemesis.nodes(), &history, 8, &ASKED).await;
     let (begun, time) = (Instant::now(), Duration::from_secs(60 * cli.minutes));
     let mut told = Instant::now();
@@ -83,7 +88,7 @@ async fn long(cli: &Cli) -> bool {
     }
     nemesis.heal(&mut cluster).await;
     load.finish().await;
-    let report = audit_against(&mut cluster, &history, sampler, &before).await;
+    let report = audit_within(&mut cluster, &history, sampler, Duration::from_secs(60), Some(&before)).await;
     fs::create_dir_all(&cli.folder).unwrap();
     let file = cli.folder.join(format!("history-{}.json", cli.seed));
     let asks: Vec<_> = history.asks().iter().map(|ask| ask.to_json()).collect();
@@ -113,18 +118,24 @@ async fn mutations(only: Option<&str>) -> bool {
     let mut held = true;
     let chosen = |name: &str| only.is_none_or(|only| only == name);
     if chosen("none") {
-        let report = rough::course("").await;
+        let report = Box::pin(rough::course("")).await;
         held &= report.red().is_empty();
         say(&format!("without a mistake: {}\n{report}", if report.red().is_empty() { "green" } else { "RED" }));
     }
     for (name, what, breaks) in rough::MUTATIONS.iter().filter(|(name, ..)| chosen(name)) {
         let begun = Instant::now();
-        let red = rough::course(name).await.red();
+        let report = Box::pin(rough::course(name)).await;
+        let red = report.red();
         let found = if breaks.is_empty() { red.is_empty() } else { breaks.iter().any(|id| red.contains(id)) };
         held &= found;
         let word = if found { "found" } else { "NOT FOUND" };
         let seconds = begun.elapsed().as_secs();
         say(&format!("{name:<26} {word:<10} red: {red:?}, expected one of {breaks:?}, {seconds} s ({what})"));
+        for verdict in &report.verdicts {
+            if let Some(first) = verdict.broken.first() {
+                say(&format!("    {:<4} {first}", verdict.id));
+            }
+        }
     }
     held
 }

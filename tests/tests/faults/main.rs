@@ -4,8 +4,13 @@
 
 mod api;
 mod bus;
+#[cfg(target_os = "linux")]
+mod clocks;
 mod database;
+#[cfg(target_os = "linux")]
+mod disks;
 mod edges;
+mod locks;
 mod nodes;
 mod processes;
 mod provider;

@@ -46,7 +46,7 @@ const CASES: [Case; 37] = [
     ("cached", "done", "stop", 1),
     // V-07: much, in one line or in many; what nobody knows.
     ("n1-b1000000", "done", "stop", 1),
-    ("n20000-i0", "done", "stop", 1),
+    ("tiny-n1000000-i0", "done", "stop", 1),
     ("n2200-i0-b4000", "error", "PROVIDER_ERROR", 1),
     ("noise", "done", "stop", 1),
     ("tools", "done", "tool_calls", 1),

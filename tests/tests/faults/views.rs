@@ -1,4 +1,5 @@
-//! Projectors and relays die at every point, transactions are late or parked.
+//! Projectors and relays die at every point or are away for long, transactions are late or parked (R-03, R-04, R-11,
+//!
 
 use polyphony_tests::{
     Cluster, Person, Sampler,
@@ -33,6 +34,32 @@ async fn projectors_and_relays_that_die_between_any_two_steps_leave_true_views_a
     cluster.start_all(["projector", "relay"]).await;
     load.finish().await;
     audit(&mut cluster, &history, sampler).await.expect_green();
+}
+
+#[tokio::test]
+async fn a_relay_that_is_away_for_longer_than_the_bus_remembers_publishes_again_and_nothing_counts_twice() {
+    // Shorter than it takes to start another relay.
+    let mut cluster = Cluster::new(&[("POLYPHONY_DURATIONS", "bus.duplicate_window=100")], "").await;
+    let [api, ..] = cluster.start_all(["api", "worker", "projector"]).await;
+    let (history, sampler) = (History::default(), Sampler::start(cluster.pool()));
+    let load = Load::start(&[cluster.url(api)], &history, 3, &["emu/plain"]).await;
+    // Each has published its first batches and says so to nobody: the next one begins with them once more.
+    for passing in [1, 2, 3, 1, 1] {
+        let point = format!("relay.after_publish=abort@{passing}");
+        let doomed = cluster.spawn("relay", &[("POLYPHONY_FAILPOINTS", point.as_str())]);
+        assert_ne!(cluster.role(doomed).exit_code().await, Some(0), "{point}");
+    }
+    let relay = cluster.start("relay", &[]).await;
+    load.more(&history, 3).await;
+    // One stands still with the lead, and nobody takes it; then it goes on where it was.
+    cluster.role(relay).freeze();
+    load.more(&history, 9).await;
+    cluster.role(relay).thaw();
+    load.finish().await;
+    let report = audit(&mut cluster, &history, sampler).await;
+    let (stored, logged) = (cluster.stored("EVENTS").await, cluster.count("SELECT count(*) FROM events").await);
+    assert!(stored > u64::try_from(logged).unwrap(), "the bus knew every double: {stored} of {logged} events");
+    report.expect_green();
 }
 
 #[tokio::test]

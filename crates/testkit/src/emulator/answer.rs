@@ -1,6 +1,6 @@
 //! One answer as it is written to the connection.
 
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, ops::Range};
 
 use axum::body::Bytes;
 use futures::{Stream, stream};
@@ -14,6 +14,11 @@ use super::{
 
 /// How often a provider that has nothing to say writes a comment.
 const PING: Duration = Duration::from_millis(50);
+
+/// Tiny pieces in one write.
+const BURST: u32 = 2_000;
+/// The tiny pieces, over and over: none is like its neighbours, so that one that is lost or doubled shows.
+const LETTERS: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
 
 /// An answer about to be sent.
 pub(super) struct Answer {
@@ -46,6 +51,8 @@ enum Step {
     Open,
     Write(String),
     Text(String),
+    /// Tiny pieces with these numbers.
+    Burst(Range<u32>),
     Usage(Billed),
     Pings,
     Stall,
@@ -74,6 +81,9 @@ impl Answer {
             Silence::AfterHead => return [Step::Stall].into(),
             Silence::OnlyPings => return [Step::Pings].into(),
             _ => steps.push_back(Step::Open),
+        }
+        if script.tiny {
+            return self.tiny_steps();
         }
         let half = Billed { output: self.billed.output / 2, ..self.billed };
         for index in 0..script.sent() {
@@ -116,6 +126,14 @@ impl Answer {
         }
         steps
     }
+
+    /// A beginning that says whose it is, then letters, then a good end.
+    fn tiny_steps(&self) -> VecDeque<Step> {
+        let bursts = (1..self.script.pieces).step_by(BURST as usize);
+        let bursts = bursts.map(|from| Step::Burst(from..(from + BURST).min(self.script.pieces)));
+        let end = [Step::Write(self.dialect.finish(false)), Step::Usage(self.billed), Step::Write(self.dialect.done())];
+        [Step::Open, Step::Text(format!("{}.0 ", self.name))].into_iter().chain(bursts).chain(end).collect()
+    }
 }
 
 impl Sending {
@@ -141,6 +159,14 @@ impl Sending {
                     sleep(self.answer.script.pause).await;
                     self.answer.desk.note(self.answer.id, |call| call.text.push_str(&text));
                     self.answer.dialect.piece(&text)
+                }
+                Step::Burst(numbers) => {
+                    // Each letter's event is written once and sent a thousand times.
+                    let events = LETTERS.map(|letter| self.answer.dialect.piece(letter));
+                    let letters = numbers.map(|number| number as usize % LETTERS.len());
+                    let text: String = letters.clone().map(|letter| LETTERS[letter]).collect();
+                    self.answer.desk.note(self.answer.id, |call| call.text.push_str(&text));
+                    letters.map(|letter| events[letter].as_str()).collect()
                 }
                 Step::Usage(billed) => {
                     self.answer.desk.note(self.answer.id, |call| call.billed = Some(billed));

@@ -92,6 +92,8 @@ pub struct Script {
     pub end_at: Option<u32>,
     /// `nousage`, `twice`, `zero`, `middle`, `late`, `cached`.
     pub usage: Reporting,
+    /// All pieces but the first are single letters, thousands of them in one write (`tiny`, V-07).
+    pub tiny: bool,
     /// Bytes of each write (`slice1`, V-03).
     pub slice: Option<usize>,
     /// Lines end in CRLF (`crlf`).
@@ -112,6 +114,7 @@ impl Default for Script {
             pieces: 12,
             pause: Duration::from_millis(2),
             filling: 0,
+            tiny: false,
             refuse: None,
             retry_after: RetryAfter::Absent,
             html: false,
@@ -158,6 +161,7 @@ impl Script {
             "middle" => self.usage = Reporting::Middle,
             "late" => self.usage = Reporting::Late,
             "cached" => self.usage = Reporting::Cached,
+            "tiny" => self.tiny = true,
             "crlf" => self.crlf = true,
             "bom" => self.bom = true,
             "noise" => self.noise = true,
@@ -188,8 +192,8 @@ impl Script {
         if number <= self.first {
             return self.clone();
         }
-        let Self { pieces, pause, filling, .. } = *self;
-        Self { pieces, pause, filling, ..Self::default() }
+        let Self { pieces, pause, filling, tiny, .. } = *self;
+        Self { pieces, pause, filling, tiny, ..Self::default() }
     }
 
     /// Pieces that are sent.

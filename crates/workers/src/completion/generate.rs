@@ -16,6 +16,9 @@ use crate::routing::{Call, Switchboard, pause};
 /// Tries with one key within one attempt, while nothing was shown.
 const TRIES: u32 = 3;
 
+/// The pause of a mistaken worker that forgives nobody.
+const GRUDGE: Duration = Duration::from_millis(1_500);
+
 /// How a generation ended.
 pub(super) enum Ended {
     /// As the model wanted.
@@ -108,6 +111,9 @@ impl Generation<'_> {
     }
 
     async fn once(&self, rendered: &Rendered, emitter: &mut Emitter, report: &mut Report) -> Ended {
+        if mutated!("hold_grudge") && self.call.is_limited() {
+            tokio::time::sleep(GRUDGE).await;
+        }
         failpoint!("worker.before_connect");
         let mut stream = tokio::select! {
             biased;
@@ -128,9 +134,6 @@ impl Generation<'_> {
                     Some(Ok(AdapterEvent::Text(text))) => {
                         emitter.push(ChunkKind::Text, &text);
                         failpoint!("worker.after_chunk");
-                        if emitter.is_overfull() {
-                            return Ended::Failed(ProviderError::of(ErrorKind::ResponseTooLarge));
-                        }
                     }
                     Some(Ok(AdapterEvent::Reasoning(text))) => emitter.push(ChunkKind::Reasoning, &text),
                     Some(Ok(AdapterEvent::Usage(usage))) => report.used(usage),
@@ -147,6 +150,10 @@ impl Generation<'_> {
                     None => return Ended::Finished(finish.unwrap_or(FinishReason::Stop)),
                 },
                 () = emitter.ready() => emitter.turn(),
+            }
+            // Thoughts without an end are too much as well.
+            if emitter.is_overfull() {
+                return Ended::Failed(ProviderError::of(ErrorKind::ResponseTooLarge));
             }
         }
     }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use polyphony_domain::ids::KeyId;
+use polyphony_platform::mutated;
 use polyphony_providers::{Allowance, ErrorKind, Limits, ProviderError};
 
 pub(crate) use self::budget::pause;
@@ -183,7 +184,9 @@ impl Switchboard {
         let health = slots.entry(slot.clone()).or_default();
         let Err(error) = result else {
             health.breaker.answered();
-            health.limited = 0;
+            if !mutated!("hold_grudge") {
+                health.limited = 0;
+            }
             health.demoted_until = None;
             return;
         };
@@ -226,6 +229,11 @@ impl Call {
     /// What it goes out with.
     pub(crate) const fn slot(&self) -> &Slot {
         &self.slot
+    }
+
+    /// Whether its last call was one too many.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.board.slots().get(&self.slot).is_some_and(|health| health.limited > 0)
     }
 
     /// What the provider still allows.
