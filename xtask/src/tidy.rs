@@ -94,6 +94,13 @@ fn sources(broken: &mut Vec<String>) -> Result<()> {
         if !is_test && production.lines().count() > LONGEST_FILE {
             broken.push(format!("{name} has more than {LONGEST_FILE} lines: which second idea can move out?"));
         }
+        let begins =
+            [concat!("pool", ".begin()"), concat!("pool()", ".begin()")].iter().any(|begin| production.contains(begin));
+        if begins && !is_test && name != "crates/eventstore/src/store.rs" {
+            broken.push(format!(
+                "{name} begins a transaction that a cancelled caller leaves open: use Store::begin (ADR 41)"
+            ));
+        }
         // Written in two parts, so that this file doesn't find itself.
         if !is_test
             && production.contains(concat!("sqlx::", "query"))

@@ -91,7 +91,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn rotate_refresh_token(&self, presented: &[u8; 32], next: &[u8; 32]) -> Result<Refresh, StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         let rotated = sqlx::query(
             "UPDATE ops.devices SET token_hash = $2, generation = generation + 1, last_seen_at = now() \
              WHERE token_hash = $1 AND ended_at IS NULL AND expires_at > now() RETURNING device_id, account_id",

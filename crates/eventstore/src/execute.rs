@@ -360,7 +360,7 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         }
         let mut after = Aftermath::default();
         if mutated!("reply_without_commit") && A::TYPE == "turn" && context.version == 0 {
-            let mut transaction = self.store.pool.begin().await?;
+            let mut transaction = self.store.begin().await?;
             let done = statement.run(&mut *transaction).await?;
             transaction.rollback().await?;
             return Ok(Written { count, cursor: Some(done.cursor), after });
@@ -368,7 +368,7 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
         let done = if others.is_empty() && !armed!("store.before_commit" of A::TYPE) {
             statement.run(&self.store.pool).await?
         } else {
-            let mut transaction = self.store.pool.begin().await?;
+            let mut transaction = self.store.begin().await?;
             let done = statement.run(&mut *transaction).await?;
             for effect in others {
                 effect.apply(&mut transaction, self.store.seats, &mut after).await?;

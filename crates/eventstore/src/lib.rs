@@ -40,6 +40,6 @@ pub use self::{
     error::{Refused, StoreError},
     execute::{Execute, ExecuteError, Executed, Root},
     seats::{NewRun, Seats},
-    store::Store,
+    store::{Store, begin},
     tree::Beside,
 };

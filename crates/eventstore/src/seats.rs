@@ -163,7 +163,7 @@ impl Store {
                  ON CONFLICT (account_id, shard) DO UPDATE SET taken = own.taken + excluded.taken) \
              UPDATE ops.runs SET seat = chosen.shard, issues = 0, issued_at = '-infinity' FROM chosen \
              WHERE runs.answer_id = chosen.answer_id";
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.begin().await?;
         // One at a time: two that count the same free seats would give them out twice.
         let alone: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext('polyphony seats'))")
             .fetch_one(&mut *transaction)

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use polyphony_platform::{config::DatabaseConfig, secrets::KekRing};
 use sqlx::{
-    PgPool,
+    PgPool, Postgres, Transaction,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -12,6 +12,22 @@ use sqlx::{
 use crate::{Seats, StoreError, keys::DataKeys, session_cache::SessionCache};
 
 pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
+
+/// Begins a transaction, wherever its caller is cancelled.
+///
+/// A connection whose `BEGIN` is under way when the caller goes (a client that hangs up is enough) would come back into the
+/// pool with a transaction that nobody knows of, and the next single statement on it would never be committed. So the
+/// beginning is a task of its own: what nobody waits for any more is rolled back as soon as it is there.
+///
+/// # Errors
+/// The database's.
+pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    let pool = pool.clone();
+    match tokio::spawn(async move { pool.begin().await }).await {
+        Ok(begun) => begun,
+        Err(error) => Err(sqlx::Error::Io(std::io::Error::other(error))),
+    }
+}
 
 /// A handle on the log and the write-side tables; cheap to clone.
 #[derive(Clone)]
@@ -60,6 +76,14 @@ impl Store {
     /// [`StoreError::Migrate`] when a migration fails or was changed after it had run.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         Ok(MIGRATIONS.run(&self.pool).await?)
+    }
+
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        begin(&self.pool).await
     }
 
     /// The pool, for the read models that live in the same database.

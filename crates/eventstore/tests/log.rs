@@ -173,3 +173,49 @@ async fn the_log_can_only_grow() {
         assert!(refused.to_string().contains("append only"), "{statement}: {refused}");
     }
 }
+
+#[tokio::test]
+async fn a_command_whose_commit_fails_has_failed() {
+    let database = database().await;
+    let store = store(&database).await;
+    // It refuses at the very end: after the statement has given its row, and before it is committed.
+    for statement in [
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'too late'; END $$",
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON ops.data_keys DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION late()",
+    ] {
+        sqlx::query(statement).execute(&database.pool).await.unwrap();
+    }
+    let (owner, id) = (AccountId::new(Uuid::now_v7()), Uuid::now_v7());
+    let command = SessionCommand::Open { owner_id: owner, title: None, model: None, system_prompt: None };
+    let opened = store.command::<Session>(context(owner), Root::New(id)).from_nothing().run(id, command).await;
+    assert!(opened.is_err(), "{opened:?}");
+    assert_eq!(store.load::<Session>(id).await.unwrap().1, 0);
+}
+
+#[tokio::test]
+async fn a_transaction_that_nobody_waits_for_any_more_swallows_no_command() {
+    let database = database().await;
+    let config = DatabaseConfig {
+        url: database.url.clone(),
+        max_connections: 1,
+        acquire_timeout_ms: 10_000,
+        statement_timeout_ms: 30_000,
+    };
+    let store = Store::connect(&config, KekRing::generate()).await.unwrap();
+    for _ in 0..50 {
+        // Given up with `BEGIN` on its way: the first time it is asked, it sends that.
+        {
+            let mut beginning = std::pin::pin!(store.begin());
+            let _ = futures::poll!(beginning.as_mut());
+            tokio::task::yield_now().await;
+        }
+        let (_, session) = open(&store, "Tea").await;
+        let seen: i64 = sqlx::query_scalar("SELECT count(*) FROM events WHERE root_id = $1")
+            .bind(session.as_uuid())
+            .fetch_one(&database.pool)
+            .await
+            .unwrap();
+        assert_eq!(seen, 1);
+    }
+}

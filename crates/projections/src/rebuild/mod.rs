@@ -175,7 +175,7 @@ impl<'a> Replay<'a> {
 
 /// How many events the log has up to a place, or below its horizon. It may take longer than other statements.
 async fn count(store: &Store, up_to: Option<Cursor>) -> Result<u64, ProjectionError> {
-    let mut transaction = store.pool().begin().await?;
+    let mut transaction = store.begin().await?;
     sqlx::query("SET LOCAL statement_timeout = '10min'").execute(&mut *transaction).await?;
     let query = match up_to {
         None => sqlx::query("SELECT count(*) FROM events WHERE xid < pg_snapshot_xmin(pg_current_snapshot())"),

@@ -45,7 +45,7 @@ impl Replay<'_> {
 
     /// Makes an empty table like the live one, in place of whatever an earlier build has left.
     pub(super) async fn begin_table(&self, table: &str, like: &str) -> Result<(), ProjectionError> {
-        let mut transaction = self.store.pool().begin().await?;
+        let mut transaction = self.store.begin().await?;
         for statement in
             [format!("DROP TABLE IF EXISTS {table}"), format!("CREATE TABLE {table} (LIKE {like} INCLUDING ALL)")]
         {

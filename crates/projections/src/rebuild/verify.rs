@@ -89,7 +89,7 @@ async fn compare<M: RowModel>(
 
 /// A transaction that sees one moment and takes no id, so that it holds nothing up.
 async fn snapshot(pool: &PgPool) -> Result<Transaction<'static, Postgres>, ProjectionError> {
-    let mut snapshot = pool.begin().await?;
+    let mut snapshot = polyphony_eventstore::begin(pool).await?;
     for statement in [
         "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",
         "SET LOCAL idle_in_transaction_session_timeout = 0",

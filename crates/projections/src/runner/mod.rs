@@ -79,7 +79,7 @@ pub(crate) trait Projection: Send + Sync {
         event: Poison,
     ) -> impl Future<Output = Result<(), ProjectionError>> + Send {
         async move {
-            let mut transaction = deps.store.pool().begin().await?;
+            let mut transaction = deps.store.begin().await?;
             checkpoint::advance(&mut transaction, self.name(), from, event.cursor).await?;
             checkpoint::park(&mut transaction, self.name(), &[event]).await?;
             Ok(transaction.commit().await?)
@@ -108,7 +108,7 @@ impl<M: RowModel> Projection for Rows<M> {
     async fn apply(&self, deps: &Deps, from: Checkpoint, events: Vec<StoredEvent>) -> Result<Cursor, ProjectionError> {
         let Some(to) = events.last().map(|event| event.cursor) else { return Ok(from.cursor) };
         let events = typed::read_all(&deps.store, events.into_iter().filter(M::wants).collect()).await?;
-        let mut transaction = deps.store.pool().begin().await?;
+        let mut transaction = deps.store.begin().await?;
         // First of all: whoever comes second waits here, and is sent away.
         checkpoint::advance(&mut transaction, M::NAME, from, to).await?;
         failpoint!("projector.before_rows", {

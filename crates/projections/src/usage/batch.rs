@@ -193,7 +193,7 @@ impl Projection for UsageFacts {
             self.ensured.store(NONE, Ordering::Relaxed);
             return Err(error);
         }
-        let mut transaction = deps.store.pool().begin().await?;
+        let mut transaction = deps.store.begin().await?;
         batch.finish(&mut transaction, from).await?;
         transaction.commit().await?;
         Ok(batch.to)
@@ -201,7 +201,7 @@ impl Projection for UsageFacts {
 
     async fn skip(&self, deps: &Deps, from: Checkpoint, event: Poison) -> Result<(), ProjectionError> {
         let batch = Batch { to: event.cursor, facts: vec![], is_begun: false, poison: vec![event] };
-        let mut transaction = deps.store.pool().begin().await?;
+        let mut transaction = deps.store.begin().await?;
         batch.finish(&mut transaction, from).await?;
         Ok(transaction.commit().await?)
     }
