@@ -36,7 +36,7 @@ pub(super) async fn build(replay: &mut Replay<'_>, clickhouse: &Client) -> Resul
         from.cursor = replay.at;
     }
     replay.expect_whole(expected).await?;
-    let mut transaction = polyphony_eventstore::begin(pool).await?;
+    let mut transaction = polyphony_eventstore::begin(&pool).await?;
     let live = checkpoint::lock(&mut transaction, usage::NAME).await?;
     // Batches on their way belong to tables that are about to go.
     sqlx::query("DELETE FROM read.usage_batches WHERE epoch <= $1").bind(old).execute(&mut *transaction).await?;

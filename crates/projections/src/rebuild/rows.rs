@@ -22,7 +22,7 @@ pub(super) async fn build<M: RowModel>(replay: &mut Replay<'_>) -> Result<(), Pr
     // The bulk, while the live model goes on. What comes during one round is read in the next.
     let mut expected = count(replay.store, None).await?;
     while let Some(events) = replay.next(BATCH, M::wants).await? {
-        let mut transaction = polyphony_eventstore::begin(pool).await?;
+        let mut transaction = polyphony_eventstore::begin(&pool).await?;
         model::apply::<M>(&mut transaction, &shadow, &events).await?;
         replay.keep(&mut transaction).await?;
         transaction.commit().await?;
@@ -30,7 +30,7 @@ pub(super) async fn build<M: RowModel>(replay: &mut Replay<'_>) -> Result<(), Pr
     replay.expect_whole(expected).await?;
     let (bulk, bulk_at) = (replay.read, replay.at);
     // The rest, while it stands still: a moment, since this transaction also holds back the horizon of the log.
-    let mut transaction = polyphony_eventstore::begin(pool).await?;
+    let mut transaction = polyphony_eventstore::begin(&pool).await?;
     let live = checkpoint::lock(&mut transaction, M::NAME).await?;
     while let Some(events) = replay.next(BATCH, M::wants).await? {
         model::apply::<M>(&mut transaction, &shadow, &events).await?;
