@@ -19,6 +19,8 @@ use std::collections::HashMap;
 
 use polyphony_testkit::{ClickhouseDatabase, Private, Role, TestDatabase, clickhouse_database, database, private_nats};
 
+pub use polyphony_devstack::has_small_disks;
+
 pub use self::{
     client::{Client, Event, Stream, read},
     cluster::{Cluster, Node},

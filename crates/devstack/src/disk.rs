@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{ErrorKind, Write as _},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result};
@@ -14,6 +15,13 @@ use crate::guard::Spec;
 const SCRIPT: &str = include_str!("disk.sh");
 /// What is written at a time; the last of it fits into a page.
 const PIECES: [usize; 2] = [1 << 20, 1 << 12];
+
+/// Whether this machine lets a program have a disk of its own: some refuse namespaces to everybody but root, or to all.
+#[must_use]
+pub fn has_small_disks() -> bool {
+    let probe = ["--user", "--map-root-user", "--mount", "/bin/sh", "-c", "mount -t tmpfs tmpfs /tmp"];
+    Command::new("unshare").args(probe).output().is_ok_and(|output| output.status.success())
+}
 
 /// Where a server's small disk is, as the server sees it.
 #[derive(Debug, Clone)]

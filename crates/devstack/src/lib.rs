@@ -26,6 +26,7 @@ pub mod state;
 mod user;
 
 pub use deps::Deps;
+pub use disk::has_small_disks;
 pub use emulators::Emulators;
 pub use guard::{Guarded, Spec};
 pub use http::{get_status, post};
