@@ -9,7 +9,6 @@ const BEHIND: &str =
 const PROMPTS: &str = "SELECT count(*) FROM events WHERE event_type = 'prompt_posted'";
 const MODEL: &str = "emu/plain-n40-i10";
 
-#[expect(clippy::print_stderr, reason = "what isn't tested has to be said")]
 #[tokio::test]
 async fn a_full_disk_refuses_or_waits_and_is_forgotten_when_there_is_room() {
     if !polyphony_tests::has_small_disks() {
