@@ -29,7 +29,8 @@ CREATE FUNCTION ops.delete_from_tree(session uuid, prompts bigint, answers bigin
 $$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended(session::text, 0));
-    IF (prompts, answers) <> (SELECT count(*) FILTER (WHERE event_type = 'prompt_posted'),
+    -- Nulls where it doesn't matter how many there are.
+    IF prompts IS NOT NULL AND (prompts, answers) <> (SELECT count(*) FILTER (WHERE event_type = 'prompt_posted'),
                                      count(*) FILTER (WHERE event_type = 'answer_requested')
                               FROM events WHERE root_id = session) THEN
         PERFORM ops.refuse('tree_changed');

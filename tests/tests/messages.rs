@@ -2,8 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 use polyphony_tests::{Client, Deployment, eventually};
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// Calls and expects this status.
@@ -221,6 +222,22 @@ async fn messages_are_pinned_quoted_and_paged() {
     expect(&client, Method::GET, &page(&Uuid::now_v7().to_string()), None, 404).await;
 }
 
+/// A deletion that holds the session's door, and dawdles there.
+async fn begin_to_delete(
+    deployment: &Deployment,
+    client: &Client,
+    session: Uuid,
+    path: String,
+) -> JoinHandle<StatusCode> {
+    let client = client.clone();
+    let deleting = tokio::spawn(async move { client.call(Method::DELETE, &path, None).await.0 });
+    eventually("the deletion is under way", async || {
+        deployment.holds_door(session, "ExclusiveLock").await.then_some(())
+    })
+    .await;
+    deleting
+}
+
 #[tokio::test]
 async fn a_prompt_that_comes_while_its_parent_is_deleted_is_refused() {
     let deployment = Deployment::new(&[]).await;
@@ -230,14 +247,7 @@ async fn a_prompt_that_comes_while_its_parent_is_deleted_is_refused() {
     let client = Client::register(&all.url()).await;
     let session = client.session("demo-n40-i10").await;
     let [_, a1] = exchange(&client, session, "one").await;
-    let deleting = {
-        let (client, path) = (client.clone(), format!("/messages/{a1}"));
-        tokio::spawn(async move { client.call(Method::DELETE, &path, None).await.0 })
-    };
-    eventually("the deletion is under way", async || {
-        deployment.holds_door(session, "ExclusiveLock").await.then_some(())
-    })
-    .await;
+    let deleting = begin_to_delete(&deployment, &client, session, format!("/messages/{a1}")).await;
     let before = deployment.count("SELECT count(*) FROM events").await;
     let reply = |parent: Option<&String>| json!({"session_id": session, "content": "two", "parent_id": parent});
     let regenerate = format!("/messages/{a1}/regenerate");
@@ -263,14 +273,7 @@ async fn a_prompt_that_comes_while_its_session_is_deleted_is_refused() {
     let client = Client::register(&all.url()).await;
     let session = client.session("demo-n40-i10").await;
     let [_, a1] = exchange(&client, session, "one").await;
-    let deleting = {
-        let (client, path) = (client.clone(), format!("/sessions/{session}"));
-        tokio::spawn(async move { client.call(Method::DELETE, &path, None).await.0 })
-    };
-    eventually("the deletion is under way", async || {
-        deployment.holds_door(session, "ExclusiveLock").await.then_some(())
-    })
-    .await;
+    let deleting = begin_to_delete(&deployment, &client, session, format!("/sessions/{session}")).await;
     let before = deployment.count("SELECT count(*) FROM events").await;
     let reply = json!({"session_id": session, "content": "two"});
     let regenerate = format!("/messages/{a1}/regenerate");

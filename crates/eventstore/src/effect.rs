@@ -218,36 +218,24 @@ fn unique(error: sqlx::Error, refused: Refused) -> StoreError {
 }
 
 impl Effect {
-    /// Whether it can be a part of the statement that writes the command's events; one of a kind can.
-    pub(crate) const fn is_part(&self) -> bool {
-        matches!(
-            self,
-            Self::CreateRun(_)
-                | Self::CreateFollowUp(_)
-                | Self::StartRun { .. }
-                | Self::ContinueRun { .. }
-                | Self::EndRun { .. }
-        )
-    }
-
-    /// Puts it into a statement, if it can be a part of one.
-    pub(crate) fn write(self, statement: &mut Statement, seats: Seats) -> Result<(), StoreError> {
+    /// Puts it into a statement, one of a kind; gives it back where it can't be a part of one.
+    pub(crate) fn write(self, statement: &mut Statement, seats: Seats) -> Result<Option<Self>, StoreError> {
         match self {
-            Self::CreateRun(run) => seats::create(statement, run, seats),
-            Self::CreateFollowUp(follow_up) => follow_ups::create(statement, follow_up),
+            Self::CreateRun(run) => seats::create(statement, run, seats)?,
+            Self::CreateFollowUp(follow_up) => follow_ups::create(statement, follow_up)?,
             Self::StartRun { answer_id, attempt, worker, lease_seconds } => {
-                runs::lease(statement, Takes::Free, (answer_id, attempt), worker, lease_seconds)
+                runs::lease(statement, Takes::Free, (answer_id, attempt), worker, lease_seconds)?;
             }
             Self::ContinueRun { answer_id, attempt, worker, lease_seconds } => {
-                runs::lease(statement, Takes::Its, (answer_id, attempt), worker, lease_seconds)
+                runs::lease(statement, Takes::Its, (answer_id, attempt), worker, lease_seconds)?;
             }
             Self::EndRun { answer_id, attempt } => {
                 seats::end(statement, answer_id, attempt)?;
                 statement.require("EXISTS (SELECT FROM gone)", Why::RunTaken);
-                Ok(())
             }
-            _ => Ok(()),
+            other => return Ok(Some(other)),
         }
+        Ok(None)
     }
 
     /// Executes the effect in the command's transaction. What it brings about besides is added to `after`.

@@ -220,12 +220,6 @@ impl<A: Aggregate + Clone> Attempt<'_, A> {
     }
 }
 
-/// The effects that become parts of the command's own statement, one of a kind, and the others, which come after it.
-fn parts_of(effects: Vec<Effect>) -> (Vec<Effect>, Vec<Effect>) {
-    let mut kinds = HashSet::new();
-    effects.into_iter().partition(|effect| effect.is_part() && kinds.insert(mem::discriminant(effect)))
-}
-
 /// The `EventStore` of one try.
 struct Append<A: Aggregate> {
     store: Store,
@@ -338,10 +332,8 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
             }
             Root::Existing(root) => (self.store.data_key(root).await?, None),
         };
-        let mut statement = Statement::new();
-        if count == 0 {
-            statement = Statement::without_events();
-        } else {
+        let mut statement = if count == 0 { Statement::without_events() } else { Statement::new() };
+        if count > 0 {
             self.seal(events, context, metadata, &key)?.write(&mut statement, self.beside)?;
         }
         if let Some(wrapped) = new_key {
@@ -354,9 +346,14 @@ impl<A: Aggregate + Clone + 'static> Append<A> {
             let scope = if is_root { key.clone() } else { self.store.data_key(idempotency.scope.as_uuid()).await? };
             idempotency.clone().remember(&mut statement, &scope, &respond(&context.aggregate))?;
         }
-        let (parts, others) = parts_of(effects.unwrap_or_default());
-        for part in parts {
-            part.write(&mut statement, self.store.seats)?;
+        // One of a kind becomes a part of the statement; the others come after it.
+        let (mut kinds, mut others) = (HashSet::new(), Vec::new());
+        for effect in effects.unwrap_or_default() {
+            if kinds.insert(mem::discriminant(&effect)) {
+                others.extend(effect.write(&mut statement, self.store.seats)?);
+            } else {
+                others.push(effect);
+            }
         }
         let mut after = Aftermath::default();
         if mutated!("reply_without_commit") && A::TYPE == "turn" && context.version == 0 {

@@ -13,10 +13,10 @@ pub enum Beside {
     /// Anybody: the command doesn't care.
     #[default]
     Anybody,
-    /// Others who add to it. The session isn't deleted, and where it matters so many messages are.
+    /// Others who add to it. The session isn't deleted, and so many of its messages are.
     Others {
-        /// Deleted messages; none where it doesn't matter.
-        deletions: Option<u64>,
+        /// Deleted messages.
+        deletions: u64,
     },
     /// Nobody who adds to it or deletes from it.
     Nobody,
@@ -40,7 +40,7 @@ impl Beside {
         let passed = match self {
             Self::Anybody => return Ok(""),
             Self::Others { deletions } => {
-                let deletions = statement.bind(deletions.map(count))?;
+                let deletions = statement.bind(count(deletions))?;
                 format!("ops.add_to_tree({session}, {deletions})")
             }
             Self::Nobody => format!("ops.delete_from_tree({session}, NULL, NULL)"),

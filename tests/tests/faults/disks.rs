@@ -22,7 +22,7 @@ async fn a_full_disk_refuses_or_waits_and_is_forgotten_when_there_is_room() {
     let session = person.session(MODEL).await;
     assert_eq!(person.ask(session, MODEL).await.end.unwrap().0, "done");
 
-    // No room for the tables: what fits into the last pages is taken, and then every prompt is refused for now. What
+    // No room for the tables: what fits into the last pages is taken, and then every prompt is refused. What
     // was refused is not in the log.
     let mut sessions = Vec::new();
     for _ in 0..20 {

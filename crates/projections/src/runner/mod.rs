@@ -32,7 +32,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_STANDBY: Duration = Duration::from_secs(1);
 
 /// Shortest time between two batches of rows: under load one transaction carries what came meanwhile, instead of one for
-/// each command. A reader of its own writes waits no longer than that.
+/// each command. A reader of its own writes waits longer by that much at most.
 const LINGER: Duration = Duration::from_millis(15);
 
 /// What a projector needs.

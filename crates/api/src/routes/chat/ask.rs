@@ -87,8 +87,8 @@ impl From<Undeleted> for Guard {
 
 /// What is to be asked, and where.
 pub enum Order {
-    /// A prompt, with the guard of its place; none where the place isn't the person's choice.
-    Post { prompt: Box<Prompt>, guard: Option<Guard>, follow_up: bool },
+    /// A prompt, with the guard of its place.
+    Post { prompt: Box<Prompt>, guard: Guard, follow_up: bool },
     /// More answers to a prompt that is there.
     Add { session_id: SessionId, turn_id: TurnId, undeleted: Undeleted },
 }
@@ -131,11 +131,10 @@ impl Asker<'_> {
                 (session_id, TurnId::new(Uuid::now_v7()), guard, follow_up, command)
             }
             Order::Add { session_id, turn_id, undeleted } => {
-                (session_id, turn_id, Some(undeleted.into()), false, TurnCommand::AddAnswers { answers })
+                (session_id, turn_id, undeleted.into(), false, TurnCommand::AddAnswers { answers })
             }
         };
-        let undeleted = guard.as_ref().map(|guard| guard.undeleted);
-        let guard = guard.and_then(|guard| guard.alone);
+        let Guard { alone: guard, undeleted: Undeleted(deletions) } = guard;
         let is_post = matches!(command, TurnCommand::Post { .. });
         let data = json!({"message_id": ids.first(), "message_ids": ids, "user_message_id": turn_id});
         let runs = ids.clone();
@@ -154,7 +153,7 @@ impl Asker<'_> {
                 // The seats come last: their row is locked until the commit.
                 follow_up.into_iter().chain(runs).collect()
             })
-            .beside(Beside::Others { deletions: undeleted.map(|Undeleted(count)| count) })
+            .beside(Beside::Others { deletions })
             .idempotent(self.key.clone(), move |_| StoredResponse { status: 200, data: data.clone() });
         let execute = if is_post { execute.from_nothing() } else { execute };
         let (waiting, may_stand_alone) = match execute.run(turn_id.as_uuid(), command).await {

@@ -16,7 +16,7 @@ pub struct Place {
     /// The answer that it replies to.
     pub parent: Option<AnswerId>,
     /// What keeps it as it is until the prompt is there.
-    pub guard: Option<Guard>,
+    pub guard: Guard,
     /// Whether it is the first prompt of its session.
     pub is_first: bool,
 }
@@ -55,7 +55,7 @@ pub async fn place(
     }
     if let Some(given) = given {
         let parent = Some(given_parent(state, id, session, AnswerId::new(given)).await?);
-        return Ok(Place { parent, guard: Some(Undeleted::of(session).into()), is_first: false });
+        return Ok(Place { parent, guard: Undeleted::of(session).into(), is_first: false });
     }
     let is_first = newest.is_none();
     let parent = match newest {
@@ -65,7 +65,7 @@ pub async fn place(
         Some(_) => end_of_branch(state, id).await?,
     };
     let alone = Some(format!("{id}:{}", parent.map(|parent| parent.to_string()).unwrap_or_default()));
-    Ok(Place { parent, guard: Some(Guard { alone, undeleted: Undeleted::of(session) }), is_first })
+    Ok(Place { parent, guard: Guard { alone, undeleted: Undeleted::of(session) }, is_first })
 }
 
 /// The answer to go on from after a turn. A prompt that nobody was asked to answer is passed over.

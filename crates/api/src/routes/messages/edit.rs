@@ -83,7 +83,7 @@ async fn edit(
             let content = body.content.into();
             let prompt = Prompt { session_id, parent, content, parts, quote, edited_from, ..Prompt::default() };
             // A branch is asked for, so that no other prompt is in its way.
-            let guard = Some(Undeleted::of(&found.session).into());
+            let guard = Undeleted::of(&found.session).into();
             asker.ask(Order::Post { prompt: Box::new(prompt), guard, follow_up: false }, requests).await?
         }
     };

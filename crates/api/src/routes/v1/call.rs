@@ -167,7 +167,7 @@ impl Call {
             given: Some(given.into()),
             ..Prompt::default()
         };
-        let guard = Some(home.undeleted.into());
+        let guard = home.undeleted.into();
         let order = Order::Post { prompt: Box::new(prompt), guard, follow_up: false };
         answering(asker.ask(order, vec![request]).await?, model)
     }
